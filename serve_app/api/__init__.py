@@ -1,0 +1,1 @@
+"""The HTTP interface; nothing outside this package knows HTTP."""

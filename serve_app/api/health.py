@@ -1,0 +1,34 @@
+"""Liveness, readiness and metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from serve_app.api.service import Service
+
+
+def router(service: Service) -> APIRouter:
+    routes = APIRouter(tags=["operation"])
+
+    @routes.get("/v2/health/live", summary="Is the process up?")
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @routes.get("/v2/health/ready", summary="Can it search?", responses={503: {"description": "Not yet, and why"}})
+    async def ready() -> Response:
+        """Answer from what is watched in the background; no model and no index is asked."""
+        missing = service.ready()
+        if missing is None:
+            return JSONResponse({"status": "ready", "model": service.fingerprint, **_collection(service)})
+        return JSONResponse({"status": "not ready", "reason": missing.reason}, status_code=503)
+
+    @routes.get("/metrics", summary="Prometheus metrics of this node", response_class=PlainTextResponse)
+    async def metrics() -> str:
+        return await service.metrics()
+
+    return routes
+
+
+def _collection(service: Service) -> dict[str, str | None]:
+    return {"collection": service.index().collection}

@@ -1,0 +1,41 @@
+"""What the HTTP interface asks of the service behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from serve_app.pipeline import Answer, Query
+
+
+@dataclass(frozen=True, slots=True)
+class IndexView:
+    """Say which collection the running model's alias stands for; None and a reason where there is none."""
+
+    collection: str | None
+    reason: str = ""
+
+
+class Service(Protocol):
+    fingerprint: str
+    max_body_bytes: int
+
+    async def search(self, photo: bytes, query: Query) -> Answer:
+        """Search with a compressed photo, within the deadline."""
+        ...
+
+    def index(self) -> IndexView:
+        """Return the last known state of the index, without asking for it."""
+        ...
+
+    def ready(self) -> IndexView | None:
+        """Return None once the service has been ready, else what is missing."""
+        ...
+
+    def count(self, code: str, timings_ms: dict[str, float]) -> None:
+        """Count one finished search in the metrics."""
+        ...
+
+    async def metrics(self) -> str:
+        """Return the node's metrics in Prometheus' text format."""
+        ...

@@ -1,0 +1,106 @@
+"""Shapes of the HTTP answers; every field of version 1 is here, null until it is built."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.api.service import IndexView
+from serve_app.domain import Hit
+from serve_app.market import price_amount
+from serve_app.pipeline import Answer, ProductList
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PhotoWire(Wire):
+    token: str | None = Field(None, description="for further searches with this photo, without sending it again")
+    width: int = Field(description="pixels, after EXIF's orientation was applied")
+    height: int
+
+
+class IndexWire(Wire):
+    collection: str | None
+    watermark: str | None = Field(None, description="every write acknowledged before it was searched")
+
+
+class PriceWire(Wire):
+    amount: str = Field(examples=["19.90"])
+    currency: str = Field(examples=["EUR"])
+    formatted: str | None = None
+
+
+class ProductWire(Wire):
+    product_id: str
+    image_id: str
+    image_url: str | None
+    view: str = Field(description="which view of the catalogue image was found: `whole` or `object`")
+    score: float = Field(description="cosine, -1 to 1; comparable inside one object's list only")
+    match: float | None = Field(None, description="chance that this is the right product, 0 to 1")
+    title: str | None
+    category: str | None
+    in_stock: bool
+    price: PriceWire | None
+
+
+class ObjectWire(Wire):
+    object_id: str
+    box: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1 in 0…1 of the oriented photo")
+    label: str | None
+    confidence: float | None
+    main: bool
+    source: str = Field(description="`detector`, `shopper`, `device` or `whole`")
+    products: list[ProductWire] | None = Field(description="best first; null where the object was not searched")
+    next: str | None = None
+
+
+class SearchAnswer(Wire):
+    request_id: str
+    photo: PhotoWire
+    model: str = Field(description="fingerprint of the embedder")
+    index: IndexWire
+    objects: list[ObjectWire]
+    degraded: list[str] = Field(description="`no_object`: nothing was found, so the whole photo was searched")
+    timings_ms: dict[str, float]
+
+
+def search_answer(answer: Answer, *, request_id: str, model: str, index: IndexView) -> SearchAnswer:
+    """Put a search's outcome into its wire shape."""
+    return SearchAnswer(
+        request_id=request_id,
+        photo=PhotoWire(width=answer.width, height=answer.height),
+        model=model,
+        index=IndexWire(collection=index.collection),
+        objects=[_object(i, entry) for i, entry in enumerate(answer.lists)],
+        degraded=list(answer.degraded),
+        timings_ms={name: round(value, 2) for name, value in answer.timings_ms.items()},
+    )
+
+
+def _object(position: int, entry: ProductList) -> ObjectWire:
+    detection = entry.object.detection
+    return ObjectWire(
+        object_id=f"o{position}",
+        box=detection.box.as_tuple(),
+        label=detection.label,
+        confidence=detection.confidence,
+        main=entry.object.main,
+        source=entry.object.source,
+        products=None if entry.products is None else [_product(hit) for hit in entry.products],
+    )
+
+
+def _product(hit: Hit) -> ProductWire:
+    amount = price_amount(hit.price, hit.currency)
+    return ProductWire(
+        product_id=hit.product_id,
+        image_id=hit.image_id,
+        image_url=hit.data.get("image_url"),
+        view=hit.view,
+        score=round(hit.score, 6),
+        title=hit.data.get("title"),
+        category=hit.category or None,
+        in_stock=hit.in_stock,
+        price=None if amount is None else PriceWire(amount=amount, currency=hit.currency),
+    )

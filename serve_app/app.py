@@ -1,0 +1,145 @@
+"""The wiring: settings in, a Ray Serve application out."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve import Application, Deployment
+
+from serve_app import deployments, telemetry
+from serve_app.config import Config, StageConfig
+from serve_app.errors import BadConfig
+from serve_app.milvus.local import LocalMilvus
+from serve_app.weights.loader import embedder_files, fingerprint
+
+APPLICATION = "shoplens"
+LOGICAL_CPUS = 4
+"""What a laptop's Ray counts with: shares of it are handed to replicas, however few cores there are."""
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Photos and crops cross by gRPC; the object store is hardly used."""
+
+
+def stage_configs(config: Config) -> dict[str, StageConfig]:
+    """Return the settings of each deployment by its name."""
+    return {
+        "Ingress": config.ingress,
+        "Detector": config.detector,
+        "Embedder": config.embedder,
+        "Searcher": config.searcher,
+    }
+
+
+def deployment_options(stage: StageConfig) -> dict[str, Any]:
+    """Return a stage's options in the words of Ray Serve's schema."""
+    scaling = stage.scaling
+    return {
+        "ray_actor_options": {"num_cpus": stage.num_cpus, "num_gpus": stage.num_gpus},
+        "max_ongoing_requests": stage.max_ongoing_requests,
+        "max_queued_requests": stage.max_queued_requests,
+        "health_check_period_s": stage.health_check_period_s,
+        "health_check_timeout_s": stage.health_check_timeout_s,
+        "graceful_shutdown_timeout_s": stage.graceful_shutdown_timeout_s,
+        "autoscaling_config": {
+            "min_replicas": scaling.min_replicas,
+            # A stage that starts at zero would hide a broken model behind a healthy deployment.
+            "initial_replicas": max(1, scaling.min_replicas),
+            "max_replicas": scaling.max_replicas,
+            "target_ongoing_requests": scaling.target_ongoing_requests,
+            "upscale_delay_s": scaling.upscale_delay_s,
+            "downscale_delay_s": scaling.downscale_delay_s,
+            "look_back_period_s": scaling.look_back_period_s,
+        },
+    }
+
+
+def serve_document(config: Config) -> dict[str, Any]:
+    """Return the whole Ray Serve configuration, as `serve deploy` and KubeRay's serveConfigV2 take it."""
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": config.http.host, "port": config.http.port},
+        "applications": [
+            {
+                "name": APPLICATION,
+                "route_prefix": "/",
+                "import_path": "serve_app.app:build_app",
+                "args": arguments(config),
+                "deployments": [
+                    {"name": name, **deployment_options(stage)} for name, stage in stage_configs(config).items()
+                ],
+            }
+        ],
+    }
+
+
+def arguments(config: Config) -> dict[str, Any]:
+    """Return the settings as JSON, without secrets: each replica reads those from its own environment."""
+    values: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude={"milvus": {"password"}})
+    return values
+
+
+def build_app(args: dict[str, Any]) -> Application:
+    """Return the four deployments, composed; `args` are the settings as in the YAML file."""
+    config = Config(**args)
+    options = {name: deployment_options(stage) for name, stage in stage_configs(config).items()}
+
+    def deployment(cls: type) -> Deployment:
+        made: Deployment = serve.deployment(**options[cls.__name__])(cls)
+        return made
+
+    model = fingerprint(embedder_files(config.embedder.head))
+    return deployment(deployments.Ingress).bind(
+        args,
+        model,
+        deployment(deployments.Detector).bind(args),
+        deployment(deployments.Embedder).bind(args),
+        deployment(deployments.Searcher).bind(args, model),
+    )
+
+
+@contextmanager
+def serving_locally(config: Config) -> Iterator[Config]:
+    """Serve on this machine until the block ends; yields the settings as they are served.
+
+    Starts a Ray of its own and, unless `milvus.uri` is set, the local Milvus; both end with it. The
+    environment of `serve_app.laptop` has to be set before this module is imported.
+    """
+    _check_port(config.http.host, config.http.port)
+    with ExitStack() as stack:
+        uri = config.milvus.uri or stack.enter_context(LocalMilvus(config.data_dir))
+        config = config.model_copy(
+            update={
+                "milvus": config.milvus.model_copy(update={"uri": uri}),
+                "log_file": config.log_file or config.data_dir / telemetry.LOG_FILE,
+            }
+        )
+        ray.init(
+            address="local",
+            num_cpus=LOGICAL_CPUS,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            # Ray would choose the address of a network otherwise, and listen there.
+            _node_ip_address="127.0.0.1",
+            _metrics_export_port=config.http.metrics_port,
+        )
+        stack.callback(ray.shutdown)
+        serve.start(proxy_location="HeadOnly", http_options={"host": config.http.host, "port": config.http.port})
+        stack.callback(serve.shutdown)
+        serve.run(build_app(arguments(config)), name=APPLICATION, route_prefix="/", blocking=False)
+        yield config
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BadConfig(f"{host}:{port} can't be listened on ({error.strerror}); choose another --port") from error

@@ -1,0 +1,202 @@
+"""Settings: one YAML file, overridden by SHOPLENS_A__B variables.
+
+Secrets come from the environment or from files alone, never from the YAML file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from serve_app.errors import BadConfig
+
+DETECTOR_FILE = Path("weights/yolo26n.pt")
+"""Where the detector's weights lie in the data directory."""
+
+Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScalingConfig(Section):
+    """How many replicas a stage may have, in Ray Serve's terms."""
+
+    min_replicas: int = Field(1, ge=0, description="fewest replicas; 0 lets the stage go to zero")
+    max_replicas: int = Field(1, ge=1, description="most replicas")
+    target_ongoing_requests: float = Field(4, gt=0, description="requests in work per replica that scaling aims at")
+    upscale_delay_s: float = Field(3, ge=0, description="seconds of more load before replicas are added")
+    downscale_delay_s: float = Field(60, ge=0, description="seconds of less load before replicas are taken away")
+    look_back_period_s: float = Field(
+        12, gt=10, description="seconds of load that are averaged; Serve measures every 10"
+    )
+
+
+class StageConfig(Section):
+    """What one Ray Serve deployment gets."""
+
+    num_cpus: float = Field(0.1, ge=0, description="logical CPUs that Ray reserves per replica")
+    num_gpus: float = Field(0, ge=0, description="GPUs per replica; fractions share one")
+    max_ongoing_requests: int = Field(64, ge=1, description="requests a replica works on at once")
+    max_queued_requests: int = Field(128, ge=1, description="requests that wait at each caller; more are refused")
+    scaling: ScalingConfig = ScalingConfig()
+    health_check_period_s: float = Field(10, gt=0, description="seconds between health checks")
+    health_check_timeout_s: float = Field(30, gt=0, description="seconds until a health check counts as failed")
+    graceful_shutdown_timeout_s: float = Field(20, gt=0, description="seconds a replica may finish its work in")
+
+
+class ModelStageConfig(StageConfig):
+    device: Device = Field("cpu", description="`cpu` or `cuda`; a GPU that is asked for and missing is an error")
+    threads: int = Field(1, ge=1, description="CPU threads the model computes with")
+    max_batch: int = Field(8, ge=1, description="most crops (embedder) or photos (detector) in one batch")
+
+
+class DetectorConfig(ModelStageConfig):
+    max_queued_requests: int = Field(64, ge=1, description="photos that wait for the model; more are refused")
+    weights: Path | None = Field(None, description="YOLO weights; default: DATA_DIR/weights/yolo26n.pt")
+    side_px: int = Field(640, ge=32, multiple_of=32, description="long side of the photo the detector sees, px")
+    min_confidence: float = Field(0.25, ge=0, le=1, description="detections below are dropped")
+
+
+class EmbedderConfig(ModelStageConfig):
+    head: Path | None = Field(None, description="a head of your own (safetensors); default: the starter head")
+    max_batch: int = Field(16, ge=1, description="most crops in one batch")
+
+
+class SearcherConfig(StageConfig):
+    candidates_per_product: int = Field(4, ge=1, description="rows fetched per product asked for, before grouping")
+
+
+class IngressConfig(StageConfig):
+    max_ongoing_requests: int = Field(128, ge=1, description="requests a replica works on at once")
+    max_in_flight: int = Field(32, ge=1, description="searches in work per ingress replica; more are answered 429")
+    graceful_shutdown_timeout_s: float = Field(30, gt=0, description="seconds a replica may finish its work in")
+
+
+class HttpConfig(Section):
+    host: str = Field("127.0.0.1", description="address the service listens on")
+    port: int = Field(8000, ge=1, le=65535, description="port the service listens on")
+    metrics_port: int = Field(8001, ge=1, le=65535, description="port of this node's metrics, shown at /metrics too")
+
+
+class LimitsConfig(Section):
+    max_body_bytes: int = Field(20 * 2**20, ge=1, description="larger bodies are answered 413")
+    max_pixels: int = Field(50_000_000, ge=1, description="photos with more pixels are answered 413")
+    max_objects: int = Field(10, ge=1, le=10, description="most objects found in a photo")
+    deadline_s: float = Field(5, gt=0, description="seconds until a search is answered 504")
+    cold_deadline_s: float = Field(30, gt=0, description="the same where a stage may start from zero")
+
+
+class MilvusConfig(Section):
+    uri: str | None = Field(None, description="http://HOST:19530 of a Milvus server; default: Milvus Lite in DATA_DIR")
+    user: str = Field("", description="user name, where the server asks for one")
+    password: SecretStr = Field(SecretStr(""), description="only from SHOPLENS_MILVUS__PASSWORD or password_file")
+    password_file: Path | None = Field(None, description="file that holds the password")
+    attempt_timeout_s: float = Field(1, gt=0, description="seconds until one search attempt is given up")
+    write_timeout_s: float = Field(30, gt=0, description="seconds until one write attempt is given up")
+    write_deadline_s: float = Field(120, gt=0, description="seconds that a write is tried again for")
+    index_type: Literal["AUTO", "FLAT", "HNSW"] = Field(
+        "AUTO", description="AUTO is FLAT on Milvus Lite, HNSW on a server"
+    )
+    hnsw_m: int = Field(16, ge=2, le=2048, description="HNSW: links per vector")
+    hnsw_ef_construction: int = Field(200, ge=1, description="HNSW: candidates kept while building")
+    ef: int = Field(128, ge=1, description="HNSW: candidates kept while searching")
+    num_shards: int = Field(1, ge=1, le=16, description="shards of a new collection (servers only)")
+    num_partitions: int = Field(16, ge=1, description="partitions that categories are spread over")
+    replica_number: int = Field(1, ge=1, description="copies of a collection in memory (servers only)")
+
+
+class ImportConfig(Section):
+    views: Literal["whole", "whole+object"] = Field("whole+object", description="which views of an image are indexed")
+    min_confidence: float = Field(0.4, ge=0, le=1, description="a main object below gets no view of its own")
+    block_rows: int = Field(64, ge=1, description="images per block of the pipeline")
+    workers: int = Field(1, ge=1, description="model workers")
+    threads: int = Field(2, ge=1, description="CPU threads of each model worker")
+    device: Device = Field("cpu", description="`cpu` or `cuda`")
+
+
+class Config(BaseSettings):
+    """All settings of Shoplens."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SHOPLENS_",
+        env_prefix_target="all",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+    )
+
+    catalogue: str = Field(
+        "products", pattern=r"^[a-z][a-z0-9_]{0,63}$", description="name that its collections start with"
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: default_data_dir(os.environ), description="weights, local index, Ray's files"
+    )
+    log_file: Path | None = Field(
+        None, description="JSON log; default: standard error, for `serve` on a laptop DATA_DIR/logs"
+    )
+    http: HttpConfig = HttpConfig()
+    limits: LimitsConfig = LimitsConfig()
+    milvus: MilvusConfig = MilvusConfig()
+    ingress: IngressConfig = IngressConfig()
+    detector: DetectorConfig = DetectorConfig()
+    embedder: EmbedderConfig = EmbedderConfig()
+    searcher: SearcherConfig = SearcherConfig()
+    importing: ImportConfig = Field(ImportConfig(), alias="import")
+
+    @property
+    def detector_weights(self) -> Path:
+        return self.detector.weights or self.data_dir / DETECTOR_FILE
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+def default_data_dir(environ: Mapping[str, str]) -> Path:
+    """Return the XDG data folder of Shoplens."""
+    return Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "shoplens"
+
+
+def load_config(path: Path | None = None, *, data_dir: Path | None = None) -> Config:
+    """Read the settings from `path`, if given, and from the environment.
+
+    `data_dir` wins over both. Raises BadConfig, naming each setting that is wrong.
+    """
+    values = _read_yaml(path) if path else {}
+    if data_dir is not None:
+        values["data_dir"] = data_dir
+    try:
+        config = Config(**values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise BadConfig(f"the settings are wrong: {problems}") from error
+    if data_dir is not None and config.data_dir != data_dir:
+        config = config.model_copy(update={"data_dir": data_dir})
+    return config
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadConfig(f"{path} can't be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise BadConfig(f"{path} must hold settings as `name: value` lines")
+    if "password" in (values.get("milvus") or {}):
+        raise BadConfig("milvus.password may not stand in a file of settings; use SHOPLENS_MILVUS__PASSWORD")
+    return values

@@ -1,0 +1,129 @@
+"""The one error tree.
+
+    ShoplensError
+    ├── BadInput                 the caller can mend it
+    │   ├── EmptyBody            400 empty_body
+    │   ├── PhotoTooLarge        413 photo_too_large
+    │   ├── TooManyPixels        413 too_many_pixels
+    │   ├── UnsupportedType      415 unsupported_type
+    │   ├── NotAnImage           422 not_an_image
+    │   ├── Truncated            422 truncated
+    │   ├── BadParameter         422 bad_parameter
+    │   └── PhotoExpired         410 photo_expired
+    ├── Unavailable              worth trying again
+    │   ├── Overloaded           429 overloaded
+    │   ├── IndexMissing         503 index_missing
+    │   ├── MilvusUnavailable    503 milvus_unavailable
+    │   ├── StageUnavailable     503 stage_unavailable
+    │   └── DeadlineExceeded     504 deadline_exceeded
+    └── SetupError               the operator can mend it
+        ├── BadConfig
+        ├── BadWeights
+        └── BadManifest
+
+Every error takes one positional message, so that it survives pickling between processes.
+The message says what is wrong and, where there is a way on, what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ShoplensError(Exception):
+    """Carry a message for people, an HTTP status and a stable code for programs."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    retry_after_s: ClassVar[float | None] = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class BadInput(ShoplensError):
+    status = 422
+    code = "bad_parameter"
+
+
+class EmptyBody(BadInput):
+    status = 400
+    code = "empty_body"
+
+
+class PhotoTooLarge(BadInput):
+    status = 413
+    code = "photo_too_large"
+
+
+class TooManyPixels(BadInput):
+    status = 413
+    code = "too_many_pixels"
+
+
+class UnsupportedType(BadInput):
+    status = 415
+    code = "unsupported_type"
+
+
+class NotAnImage(BadInput):
+    code = "not_an_image"
+
+
+class Truncated(BadInput):
+    code = "truncated"
+
+
+class BadParameter(BadInput):
+    code = "bad_parameter"
+
+
+class PhotoExpired(BadInput):
+    status = 410
+    code = "photo_expired"
+
+
+class Unavailable(ShoplensError):
+    status = 503
+    code = "stage_unavailable"
+    retry_after_s = 1.0
+
+
+class Overloaded(Unavailable):
+    status = 429
+    code = "overloaded"
+
+
+class IndexMissing(Unavailable):
+    code = "index_missing"
+    retry_after_s = 5.0
+
+
+class MilvusUnavailable(Unavailable):
+    code = "milvus_unavailable"
+
+
+class StageUnavailable(Unavailable):
+    code = "stage_unavailable"
+
+
+class DeadlineExceeded(Unavailable):
+    status = 504
+    code = "deadline_exceeded"
+
+
+class SetupError(ShoplensError):
+    code = "setup"
+
+
+class BadConfig(SetupError):
+    code = "bad_config"
+
+
+class BadWeights(SetupError):
+    code = "bad_weights"
+
+
+class BadManifest(SetupError):
+    code = "bad_manifest"

@@ -1,0 +1,192 @@
+"""Photos as they arrive, made into working photos and crops.
+
+Whatever changes the pixels that a model sees is part of `PREPROCESSING_VERSION`, which is part of
+every embedding's fingerprint.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from functools import lru_cache
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageFile
+
+from serve_app.domain import Box, Crops, Photo, Pixels
+from serve_app.errors import EmptyBody, NotAnImage, TooManyPixels, Truncated, UnsupportedType
+
+log = logging.getLogger(__name__)
+
+PREPROCESSING_VERSION = 1
+WORKING_SIDE_PX = 1600
+CROP_SIDE_PX = 224
+CROP_RULE = "squash"
+"""A crop is exactly its box, resized to a square without keeping the aspect ratio."""
+
+MAX_PIXELS = 50_000_000
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+_OTHER_FORMATS = {
+    b"GIF8": "GIF",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+    b"BM": "BMP",
+    b"%PDF": "PDF",
+    b"<svg": "SVG",
+    b"<?xml": "SVG",
+    b"\x00\x00\x01\x00": "ICO",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
+}
+# https://exiftool.org/TagNames/EXIF.html, tag 0x0112: how the stored rows and columns are to be turned.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Make the working photo of a JPEG, PNG or WebP file.
+
+    Raises EmptyBody, UnsupportedType, NotAnImage, Truncated, or TooManyPixels (before any pixel
+    is decoded).
+    """
+    file = _open(data)
+    if file.width * file.height > max_pixels:
+        raise TooManyPixels(
+            f"the photo has {file.width} × {file.height} pixels, more than {max_pixels:,}; send a smaller one"
+        )
+    turn = _turn(file)
+    width, height = file.size
+    if turn in _TURNS and turn >= 5:
+        width, height = height, width
+    try:
+        # Lets the JPEG decoder work at a reduced scale, so a phone's 12 megapixels cost no more than 3.
+        file.draft(None, _draft_size(file.size))
+        file.load()
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise Truncated("the photo ends before it is complete, or is damaged; upload it again") from error
+    image = _opaque_srgb(_reduce(_eight_bits(file)))
+    if turn in _TURNS:
+        image = image.transpose(_TURNS[turn])
+    return Photo(np.asarray(image), width, height)
+
+
+def cut(photo: Photo, box: Box, side_px: int = CROP_SIDE_PX) -> Pixels:
+    """Resize what the box holds, to the nearest whole pixel and nothing beyond it, to (side, side, 3)."""
+    height, width = photo.pixels.shape[:2]
+    left, right = _span(box.x0, box.x1, width)
+    top, bottom = _span(box.y0, box.y1, height)
+    image = Image.fromarray(photo.pixels[top:bottom, left:right])
+    return np.asarray(image.resize((side_px, side_px), Image.Resampling.BILINEAR))
+
+
+def _span(start: float, end: float, size: int) -> tuple[int, int]:
+    first = min(max(0, round(start * size)), size - 1)
+    return first, min(max(first + 1, round(end * size)), size)
+
+
+def cut_all(photo: Photo, boxes: list[Box], side_px: int = CROP_SIDE_PX) -> Crops:
+    """Cut every box, in order: (n, side, side, 3)."""
+    if not boxes:
+        return np.empty((0, side_px, side_px, 3), np.uint8)
+    return np.stack([cut(photo, box, side_px) for box in boxes])
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    if not data:
+        raise EmptyBody("the request has no photo; send one as multipart field 'photo'")
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels("the photo has far too many pixels; send a smaller one") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        name = _other_format(data)
+        if name is not None:
+            raise UnsupportedType(f"this is a {name} file; send a JPEG, PNG or WebP photo") from error
+        if _starts_like_a_photo(data):
+            raise Truncated("the photo ends before it is complete, or is damaged; upload it again") from error
+        raise NotAnImage("this is no image; send a JPEG, PNG or WebP photo") from error
+
+
+def _starts_like_a_photo(data: bytes) -> bool:
+    return data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+
+
+def _other_format(data: bytes) -> str | None:
+    if data[4:8] == b"ftyp":
+        return {b"avif": "AVIF", b"avis": "AVIF"}.get(data[8:12], "HEIC" if data[8:10] in (b"he", b"mi") else "video")
+    return next((name for magic, name in _OTHER_FORMATS.items() if data.startswith(magic)), None)
+
+
+def _turn(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError):
+        # A damaged EXIF block must not cost the shopper the search.
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _draft_size(size: tuple[int, int]) -> tuple[int, int]:
+    scale = min(1.0, WORKING_SIDE_PX / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        # 16-bit grey: Pillow's own conversion clips instead of scaling.
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "P" or image.mode == "1":
+        return image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode in ("LA", "PA", "La", "RGBa"):
+        return image.convert("RGBA")
+    if image.mode in ("L", "RGB") and "transparency" in image.info:
+        return image.convert("RGBA")
+    return image
+
+
+def _reduce(image: Image.Image) -> Image.Image:
+    if max(image.size) <= WORKING_SIDE_PX:
+        return image
+    return image.resize(_draft_size(image.size), Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def _opaque_srgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    flat = image.convert("RGB") if alpha is not None else image
+    flat = _to_srgb(flat, profile) if profile else flat.convert("RGB")
+    if alpha is None:
+        return flat
+    white = Image.new("RGB", flat.size, "white")
+    white.paste(flat, mask=alpha)
+    return white
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        transform = _transform(profile, image.mode)
+        if transform is None:
+            return image.convert("RGB")
+        converted = ImageCms.applyTransform(image, transform)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        log.debug("unusable colour profile left out")
+        return image.convert("RGB")
+    return converted if converted is not None else image.convert("RGB")
+
+
+@lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Build the transform to sRGB, or None where the profile is sRGB itself."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
+        return None
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")

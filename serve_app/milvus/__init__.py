@@ -1,0 +1,1 @@
+"""The index, in Milvus Lite or on a Milvus server."""

@@ -1,0 +1,124 @@
+"""Connections to Milvus, and what its errors mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+from pymilvus import AsyncMilvusClient, MilvusClient
+from pymilvus.exceptions import (
+    DataNotMatchException,
+    DataTypeNotMatchException,
+    DataTypeNotSupportException,
+    MilvusException,
+    ParamError,
+)
+
+from serve_app.config import MilvusConfig
+from serve_app.errors import BadConfig, DeadlineExceeded, IndexMissing, MilvusUnavailable, ShoplensError
+
+CONNECT_TIMEOUT_S = 5.0
+
+GRPC_OPTIONS = {
+    # gRPC's defaults wait up to two minutes between attempts to reach a server that was away.
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 1000,
+}
+
+HOW_TO_INDEX = "`shoplens import MANIFEST` makes an index"
+
+# Codes of the server: https://github.com/milvus-io/milvus/blob/master/pkg/util/merr/errors.go;
+# those of Milvus Lite: milvus_lite/adapter/grpc/errors.py.
+_MISSING_CODES = {100, 101, 103, 1600}
+_REFUSED_CODES = {6, *range(1100, 1200)}
+_FORBIDDEN_CODES = {1400, 1401, 1402}
+
+# Milvus 2.3 answers code 65535, and Milvus Lite code 1, for anything else.
+_MISSING_TEXT = re.compile(r"collection not found|can't find collection|collection not (fully )?loaded|alias not found")
+_REFUSED_TEXT = re.compile(r"cannot parse|invalid|illegal|mismatch|should divide|not supported")
+
+_REFUSED_TYPES = (ParamError, DataNotMatchException, DataTypeNotMatchException, DataTypeNotSupportException)
+
+
+def connect(config: MilvusConfig, uri: str) -> MilvusClient:
+    """Connect for life-cycle and writing calls; a lost connection is made anew by the next call.
+
+    Raises MilvusUnavailable, or BadConfig where the server refuses the user.
+    """
+    with translated():
+        return MilvusClient(
+            uri, token=_token(config), timeout=CONNECT_TIMEOUT_S, dedicated=True, grpc_options=GRPC_OPTIONS
+        )
+
+
+def async_client(config: MilvusConfig, uri: str) -> AsyncMilvusClient:
+    """Return a client that connects when it is entered."""
+    return AsyncMilvusClient(
+        uri, token=_token(config), timeout=config.attempt_timeout_s, dedicated=True, grpc_options=GRPC_OPTIONS
+    )
+
+
+def is_lite(client: MilvusClient) -> bool:
+    """Tell Milvus Lite from a server; the server of the PyPI package `milvus` calls itself `v2.3.5-lite`."""
+    with translated():
+        return str(client.get_server_version(timeout=CONNECT_TIMEOUT_S)).startswith("milvus_lite")
+
+
+def _token(config: MilvusConfig) -> str:
+    if not config.user:
+        return ""
+    password = config.password.get_secret_value()
+    if config.password_file is not None:
+        try:
+            password = config.password_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadConfig(f"milvus.password_file can't be read: {error}") from error
+    return f"{config.user}:{password}"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise what a call of pymilvus raises as an error of ours."""
+    try:
+        yield
+    except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError, TimeoutError) as error:
+        raise translate(error) from error
+
+
+def translate(error: Exception) -> ShoplensError:
+    """Return the error of ours that says what pymilvus's error means."""
+    if isinstance(error, MilvusException):
+        # After a retry, pymilvus puts gRPC's status into `code`.
+        if isinstance(error.code, grpc.StatusCode):
+            return _of_status(error.code, str(error.message))
+        return _of_code(error)
+    if isinstance(error, grpc.RpcError):
+        return _of_status(error.code(), str(error.details()))
+    return DeadlineExceeded("Milvus didn't answer in time")
+
+
+def _of_status(status: Any, details: str) -> ShoplensError:
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineExceeded("Milvus didn't answer in time")
+    if status in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return BadConfig(f"Milvus refuses milvus.user or its password: {details}")
+    return MilvusUnavailable(f"Milvus can't be reached: {status.name.lower()}, {details}")
+
+
+def _of_code(error: MilvusException) -> ShoplensError:
+    code, text = int(error.code), str(error.message)
+    if code in _MISSING_CODES or _MISSING_TEXT.search(text):
+        return IndexMissing(f"the index is missing or not loaded ({text}); {HOW_TO_INDEX}")
+    if code in _FORBIDDEN_CODES:
+        return BadConfig(f"Milvus refuses milvus.user: {text}")
+    if code in _REFUSED_CODES or error.is_input_error or isinstance(error, _REFUSED_TYPES):
+        return ShoplensError(f"Milvus refused a call: {text}")
+    if "Retry timeout" in text:
+        return DeadlineExceeded("Milvus didn't answer in time")
+    if code == 65535 and _REFUSED_TEXT.search(text):
+        return ShoplensError(f"Milvus refused a call: {text}")
+    return MilvusUnavailable(f"Milvus can't serve: {text}")

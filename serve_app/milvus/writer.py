@@ -1,0 +1,222 @@
+"""Writes to one model's index, safe to be killed and repeated."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from typing import Any, TypeVar
+
+from pymilvus import MilvusClient
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from serve_app import collection as naming
+from serve_app.collection import KnownImage, Row, check, quote
+from serve_app.config import MilvusConfig
+from serve_app.domain import View
+from serve_app.errors import BadInput, DeadlineExceeded, IndexMissing, MilvusUnavailable
+from serve_app.milvus import indexing
+from serve_app.milvus.client import translated
+
+T = TypeVar("T")
+
+MAX_ROWS_A_CALL = 500
+MAX_BYTES_A_CALL = 8 * 2**20
+FIRST_BACK_OFF_S = 0.1
+LONGEST_BACK_OFF_S = 5.0
+
+STORED_FIELDS = ["row_id", "image_id", "view", "image_sha256", "row_sha256", "category_root", "updated_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """Hold what is asked of a row of the index."""
+
+    row_id: str
+    image_id: str
+    view: str
+    image_sha256: str
+    row_sha256: str
+    category_root: str
+    updated_at: int
+
+
+class MilvusWriter:
+    """Write to the collection that `alias` stands for.
+
+    An image counts as stored from the moment its row of the view `whole` is written, which comes last: a run that
+    is killed before leaves the old hashes, or none, and so is seen and repeated. Calls that find Milvus away are
+    repeated with back-off for `config.write_deadline_s`; then they raise MilvusUnavailable or DeadlineExceeded.
+    Two writers must not write the same image at once.
+    """
+
+    def __init__(self, client: MilvusClient, alias: str, config: MilvusConfig) -> None:
+        self._client = client
+        self._alias = alias
+        self._timeout_s = config.write_timeout_s
+        self._deadline_s = config.write_deadline_s
+
+    def known(self, image_ids: Iterable[str]) -> dict[str, KnownImage]:
+        """Return what is stored of those images, with all that any writer was acknowledged before."""
+        known = {}
+        for image_id, rows in self._stored(image_ids).items():
+            whole = rows.get(View.WHOLE)
+            if whole is not None:
+                known[image_id] = KnownImage(
+                    image_sha256=whole.image_sha256,
+                    row_sha256=whole.row_sha256,
+                    category_root=whole.category_root,
+                    updated_at=whole.updated_at,
+                    views=frozenset(rows),
+                )
+        return known
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Store all rows of some images and return when Milvus has acknowledged them.
+
+        The rows of an image replace all that is stored of it, unless a stored row is of a newer event; so one call
+        takes all rows of an image. Raises BadInput for rows that can't be stored, before anything is written.
+        """
+        for batch in _batches(_newest(rows)):
+            self._write(batch)
+
+    def delete(self, image_ids: Iterable[str]) -> None:
+        """Remove all rows of those images; unknown ones are none of its business."""
+        self._delete(naming.row_id(image_id, view) for image_id in image_ids for view in View)
+
+    def flush(self) -> None:
+        """Let Milvus seal what it holds in memory, so that it is indexed."""
+        self._repeat(lambda: self._client.flush(self._alias, timeout=self._timeout_s))
+
+    def count(self) -> int:
+        """Return the number of rows in the index."""
+        return self._repeat(lambda: indexing.count(self._client, self._alias))
+
+    def _write(self, images: Mapping[str, Sequence[Row]]) -> None:
+        stored = self._stored(images)
+        fresh = {
+            image_id: rows
+            for image_id, rows in images.items()
+            if all(old.updated_at <= rows[0].updated_at for old in stored[image_id].values())
+        }
+        self._delete(chain.from_iterable(_outdated(rows, stored[image_id]) for image_id, rows in fresh.items()))
+        written = list(chain.from_iterable(fresh.values()))
+        self._upsert([row for row in written if row.view is not View.WHOLE])
+        self._upsert([row for row in written if row.view is View.WHOLE])
+
+    def _stored(self, image_ids: Iterable[str]) -> dict[str, dict[str, _Stored]]:
+        """Return the stored rows by image and view, asked for by their keys, which every engine looks up fast."""
+        stored: dict[str, dict[str, _Stored]] = defaultdict(dict)
+        row_ids = (naming.row_id(image_id, view) for image_id in image_ids for view in View)
+        for chunk in _chunks(row_ids, MAX_ROWS_A_CALL):
+            for values in self._query(chunk):
+                row = _Stored(**{name: values[name] for name in STORED_FIELDS})
+                stored[row.image_id][row.view] = row
+        return stored
+
+    def _query(self, row_ids: Sequence[str]) -> list[dict[str, Any]]:
+        # Strong: sees what a killed run wrote a moment ago.
+        return self._repeat(
+            lambda: self._client.query(
+                self._alias,
+                filter=_by_key(row_ids),
+                output_fields=STORED_FIELDS,
+                consistency_level="Strong",
+                timeout=self._timeout_s,
+            )
+        )
+
+    def _delete(self, row_ids: Iterable[str]) -> None:
+        for chunk in _chunks(row_ids, MAX_ROWS_A_CALL):
+            self._repeat(
+                partial(self._client.delete, self._alias, filter=_by_key(chunk), timeout=self._timeout_s),
+            )
+
+    def _upsert(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        values = [row.values() for row in rows]
+        answer = self._repeat(lambda: self._client.upsert(self._alias, values, timeout=self._timeout_s))
+        if answer["upsert_count"] != len(rows):
+            raise MilvusUnavailable(f"Milvus took {answer['upsert_count']} of {len(rows)} rows; run the import again")
+
+    def _repeat(self, call: Callable[[], T]) -> T:
+        """Call until it succeeds; every call here may be repeated without harm."""
+
+        def attempt() -> T:
+            with translated():
+                return call()
+
+        return Retrying(
+            retry=retry_if_exception(self._passes),
+            stop=stop_after_delay(self._deadline_s),
+            wait=wait_random_exponential(multiplier=FIRST_BACK_OFF_S, max=LONGEST_BACK_OFF_S),
+            reraise=True,
+        )(attempt)
+
+    def _passes(self, error: BaseException) -> bool:
+        """Tell whether an error may pass: a collection that exists is loaded again after its server's restart."""
+        if isinstance(error, IndexMissing):
+            try:
+                return indexing.resolve(self._client, self._alias) is not None
+            except (MilvusUnavailable, DeadlineExceeded):
+                return True
+        return isinstance(error, MilvusUnavailable | DeadlineExceeded)
+
+
+def _newest(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Check the rows and return them by image, each with the rows of its newest event only."""
+    images: dict[str, dict[View, Row]] = {}
+    for row in rows:
+        check(row)
+        views = images.setdefault(row.image_id, {})
+        newest = max((other.updated_at for other in views.values()), default=row.updated_at)
+        if row.updated_at > newest:
+            views.clear()
+        if row.updated_at >= newest:
+            views[row.view] = row
+    for image_id, views in images.items():
+        if View.WHOLE not in views:
+            raise BadInput(f"image {image_id!r} has no row for the view `whole`")
+    return {image_id: list(views.values()) for image_id, views in images.items()}
+
+
+def _outdated(rows: Sequence[Row], stored: Mapping[str, _Stored]) -> Iterator[str]:
+    """Yield the keys of stored rows that an upsert wouldn't replace.
+
+    Those are views that the image no longer has, and rows of another category: an upsert of Milvus 2.3
+    looks for the old row in the partition of the new one alone.
+    """
+    wanted = {row.row_id: row for row in rows}
+    for old in stored.values():
+        new = wanted.get(old.row_id)
+        if new is None:
+            yield old.row_id
+
+
+def _batches(images: Mapping[str, Sequence[Row]]) -> Iterator[dict[str, Sequence[Row]]]:
+    """Yield groups of whole images that fit into one call."""
+    batch: dict[str, Sequence[Row]] = {}
+    count = size = 0
+    for image_id, rows in images.items():
+        added = sum(row.size_bytes for row in rows)
+        if batch and (count + len(rows) > MAX_ROWS_A_CALL or size + added > MAX_BYTES_A_CALL):
+            yield batch
+            batch, count, size = {}, 0, 0
+        batch[image_id] = rows
+        count += len(rows)
+        size += added
+    if batch:
+        yield batch
+
+
+def _chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(values)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _by_key(row_ids: Sequence[str]) -> str:
+    return f"row_id in [{', '.join(map(quote, row_ids))}]"

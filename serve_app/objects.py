@@ -1,0 +1,85 @@
+"""The one rule by which objects of a photo are chosen, in queries as in the import.
+
+Measured on two product sets with several photos of each product (README, decisions): whole photo and
+object together find more than either alone, so both are indexed and both are searched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from serve_app.domain import WHOLE_BOX, Box, Detection, Source, View
+
+DUPLICATE_IOU = 0.7
+"""Two boxes that overlap more are one thing that the detector named twice."""
+SMALLEST_AREA = 0.001
+"""Share of the photo below which a box is no product: 0.1 % is 20 × 20 px of a 640 px photo."""
+IMPORT_AREA = (0.10, 0.85)
+"""A main object that covers less is a detail, one that covers more is the whole image again."""
+WITH_WHOLE_AREA = 0.5
+"""An object that covers more of a photo is searched by its crop and by the whole photo together."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectList:
+    """Say what one list of products is searched by: rows of the stacked crops, whole photo first."""
+
+    detection: Detection
+    source: Source
+    main: bool
+    crops: tuple[int, ...]
+    """Indices into the crops; empty where the object is only shown, not searched."""
+
+
+def choose_objects(detections: Iterable[Detection], limit: int) -> tuple[Detection, ...]:
+    """Return at most `limit` distinct objects, the main one first.
+
+    Sure and large comes first: confidence times the root of the area, so that a large thing twice as
+    wide weighs as much as a doubt of one half.
+    """
+    ranked = sorted(detections, key=_weight, reverse=True)
+    chosen: list[Detection] = []
+    for candidate in ranked:
+        if len(chosen) == limit:
+            break
+        if candidate.box.area < SMALLEST_AREA:
+            continue
+        if all(candidate.box.iou(other.box) < DUPLICATE_IOU for other in chosen):
+            chosen.append(candidate)
+    return tuple(chosen)
+
+
+def _weight(detection: Detection) -> float:
+    return (detection.confidence or 0.0) * float(detection.box.area**0.5)
+
+
+def import_views(detections: Iterable[Detection], *, min_confidence: float) -> dict[View, Detection]:
+    """Return the views that a catalogue image is indexed by: the whole, and its main object where there is one."""
+    views = {View.WHOLE: Detection(WHOLE_BOX)}
+    sure = (d for d in detections if (d.confidence or 0.0) >= min_confidence)
+    main = next(iter(choose_objects(sure, 1)), None)
+    low, high = IMPORT_AREA
+    if main is not None and low <= main.box.area <= high:
+        views[View.OBJECT] = main
+    return views
+
+
+def query_boxes(found: Sequence[Detection], searched: int) -> list[Box]:
+    """Return the boxes to cut for a query: the whole photo, then the `searched` best objects."""
+    return [WHOLE_BOX, *(d.box for d in found[:searched])]
+
+
+def query_lists(found: Sequence[Detection], searched: int) -> tuple[ObjectList, ...]:
+    """Return one list per found object and one for the whole photo, in the order they are shown.
+
+    `crops` are indices into what `query_boxes` of the same arguments returns.
+    """
+    lists = []
+    for i, detection in enumerate(found):
+        crops: tuple[int, ...] = ()
+        if i < searched:
+            crops = (i + 1, 0) if detection.box.area > WITH_WHOLE_AREA else (i + 1,)
+        lists.append(ObjectList(detection, Source.DETECTOR, main=i == 0, crops=crops))
+    lists.append(ObjectList(Detection(WHOLE_BOX), Source.WHOLE, main=not found, crops=(0,)))
+    return tuple(lists)

@@ -1,0 +1,1 @@
+"""Model weights, with the digests that pin them."""

@@ -1,0 +1,38 @@
+"""Rows for the index."""
+
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from serve_app.collection import Row
+from serve_app.domain import EMBEDDING_DIM, Embeddings, View
+
+
+def embeddings(count: int, seed: int) -> Embeddings:
+    drawn = np.random.default_rng(seed).normal(size=(count, EMBEDDING_DIM))
+    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+
+
+def embedding(name: str) -> npt.NDArray[np.float32]:
+    return embeddings(1, seed=zlib.crc32(name.encode()))[0]
+
+
+def row(image_id: str, view: View = View.WHOLE, **values: Any) -> Row:
+    standard = Row(
+        image_id=image_id,
+        view=view,
+        vector=embedding(f"{image_id}#{view}"),
+        product_id=f"product of {image_id}",
+        image_sha256="1" * 64,
+        row_sha256="1" * 64,
+        updated_at=1_000,
+        category_root="Men",
+        category="Men/Tops",
+        price=1990,
+        currency="EUR",
+        data={"title": {"en": image_id}},
+    )
+    return replace(standard, **values)

@@ -1,0 +1,204 @@
+"""Every searcher answers alike: in memory, on Milvus Lite, on a Milvus server."""
+
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+import pytest
+
+from serve_app.collection import IndexState, Row
+from serve_app.domain import View
+from serve_app.errors import IndexMissing, MilvusUnavailable
+from serve_app.milvus import indexing
+from serve_app.milvus.searcher import MilvusSearcher
+from tests.contract.engines import CONFIG, Index, eventually, wire
+from tests.contract.fake import FakeSearcher
+from tests.contract.rows import embeddings, row
+
+ODD_TEXT = 'Müller\'s "5\\6" \n\t 椅子 🪑'
+ROWS = [
+    *(row(f"image-{number:03}", category_root="ABCDE"[number % 5]) for number in range(120)),
+    *(row(f"image-{number:03}", View.OBJECT, category_root="ABCDE"[number % 5]) for number in range(30)),
+    row(
+        f"odd {ODD_TEXT}", parent_id=ODD_TEXT, category=ODD_TEXT, data={"title": {"de": ODD_TEXT}, "box": [0, 0.25, 1]}
+    ),
+    row("twin-b", vector=row("twin").vector),
+    row("twin-a", vector=row("twin").vector),
+]
+
+
+class Subject(ABC):
+    """Hold a filled searcher, and break its index."""
+
+    searcher: FakeSearcher | MilvusSearcher
+
+    @abstractmethod
+    def release(self) -> None: ...
+
+    @abstractmethod
+    def load(self) -> None: ...
+
+    @abstractmethod
+    def missing(self) -> FakeSearcher | MilvusSearcher:
+        """Return a searcher whose alias doesn't exist."""
+
+    @abstractmethod
+    def unreachable(self) -> FakeSearcher | MilvusSearcher:
+        """Return a searcher whose server isn't there."""
+
+
+class Fake(Subject):
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.searcher: FakeSearcher = FakeSearcher(rows)
+
+    def release(self) -> None:
+        self.searcher.state = IndexState("fake", loaded=False)
+
+    def load(self) -> None:
+        self.searcher.state = IndexState("fake", loaded=True)
+
+    def missing(self) -> FakeSearcher:
+        return FakeSearcher([], state=IndexState(None, loaded=False))
+
+    def unreachable(self) -> FakeSearcher:
+        return FakeSearcher([], away=True)
+
+
+class Real(Subject):
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.searcher = MilvusSearcher(index.engine.uri, CONFIG, index.alias)
+
+    def release(self) -> None:
+        self.index.client.release_collection(self.index.alias)
+
+    def load(self) -> None:
+        indexing.load(self.index.client, self.index.alias)
+
+    def missing(self) -> MilvusSearcher:
+        return MilvusSearcher(self.index.engine.uri, CONFIG, "no_such_alias")
+
+    def unreachable(self) -> MilvusSearcher:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return MilvusSearcher(f"http://127.0.0.1:{free.getsockname()[1]}", CONFIG, self.index.alias)
+
+
+@pytest.fixture(scope="module", params=["fake", "lite", "server"])
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    if request.param == "fake":
+        yield Fake(ROWS)
+        return
+    index = request.getfixturevalue(request.param).make_index("searcher")
+    index.writer().write(ROWS)
+    index.writer().flush()
+    found = Real(index)
+    await eventually(lambda: _holds(found.searcher, len(ROWS)))
+    yield found
+    await found.searcher.close()
+
+
+async def _holds(searcher: FakeSearcher | MilvusSearcher, count: int) -> bool:
+    (hits,) = await searcher.search(embeddings(1, seed=0), len(ROWS))
+    return len(hits) == count
+
+
+async def test_scores_are_exact_cosines_in_order(subject: Subject) -> None:
+    queries = embeddings(3, seed=1)
+    answers = await subject.searcher.search(queries, 20)
+    for query, hits in zip(queries, answers, strict=True):
+        exact = sorted((float(query @ row.vector) for row in ROWS), reverse=True)
+        assert [hit.score for hit in hits] == pytest.approx(exact[:20], abs=1e-5)
+
+
+async def test_hits_are_the_rows_that_were_written(subject: Subject) -> None:
+    by_id = {row.row_id: row for row in ROWS}
+    (hits,) = await subject.searcher.search(embeddings(1, seed=2), len(ROWS))
+    for hit in hits:
+        row = by_id[hit.row_id]
+        assert (hit.image_id, hit.view, hit.product_id, hit.price, hit.currency, hit.in_stock) == (
+            (row.image_id, row.view, row.product_id, row.price, row.currency, row.in_stock)
+        )
+
+
+async def test_a_row_finds_itself(subject: Subject) -> None:
+    answers = await subject.searcher.search(np.stack([row.vector for row in ROWS[:40]]), 1)
+    assert [hits[0].row_id for hits in answers] == [row.row_id for row in ROWS[:40]]
+    assert min(hits[0].score for hits in answers) >= 0.999
+
+
+async def test_answers_are_in_the_order_of_the_embeddings(subject: Subject) -> None:
+    queries = embeddings(5, seed=3)
+    together = await subject.searcher.search(queries, 3)
+    alone = [(await subject.searcher.search(query[None], 3))[0] for query in queries]
+    assert [[hit.row_id for hit in hits] for hits in together] == [[hit.row_id for hit in hits] for hits in alone]
+
+
+@pytest.mark.parametrize("k", [len(ROWS) + 1, 50_000])
+async def test_more_than_there_is_gives_all_there_is(subject: Subject, k: int) -> None:
+    (hits,) = await subject.searcher.search(embeddings(1, seed=4), k)
+    assert {hit.row_id for hit in hits} == {row.row_id for row in ROWS}
+
+
+async def test_equal_scores_are_ordered_by_row_id(subject: Subject) -> None:
+    (hits,) = await subject.searcher.search(row("twin").vector[None], 2)
+    assert [hit.row_id for hit in hits] == ["twin-a#whole", "twin-b#whole"]
+
+
+async def test_no_embedding_gives_no_list(subject: Subject) -> None:
+    assert await subject.searcher.search(embeddings(0, seed=5), 10) == []
+
+
+async def test_texts_and_data_come_back_as_they_went_in(subject: Subject) -> None:
+    odd = next(row for row in ROWS if row.parent_id == ODD_TEXT)
+    ((hit,),) = await subject.searcher.search(odd.vector[None], 1)
+    assert (hit.image_id, hit.parent_id, hit.category, dict(hit.data)) == (
+        (odd.image_id, odd.parent_id, odd.category, odd.data)
+    )
+
+
+async def test_a_released_collection_is_a_missing_index_until_it_is_loaded(subject: Subject) -> None:
+    subject.release()
+    with pytest.raises(IndexMissing):
+        await subject.searcher.search(embeddings(1, seed=6), 1)
+    assert not (await subject.searcher.index()).loaded
+    subject.load()
+    assert (await subject.searcher.index()).loaded
+    await eventually(lambda: _holds(subject.searcher, len(ROWS)))
+
+
+async def test_an_alias_that_does_not_exist_is_a_missing_index(subject: Subject) -> None:
+    searcher = subject.missing()
+    with pytest.raises(IndexMissing):
+        await searcher.search(embeddings(1, seed=7), 1)
+    assert await searcher.index() == IndexState(None, loaded=False)
+    await searcher.close()
+
+
+async def test_a_server_that_is_not_there_is_unavailable(subject: Subject) -> None:
+    searcher = subject.unreachable()
+    with pytest.raises(MilvusUnavailable):
+        await searcher.search(embeddings(1, seed=8), 1)
+    with pytest.raises(MilvusUnavailable):
+        await searcher.index()
+    await searcher.close()
+
+
+async def test_a_lost_connection_is_made_again(index: Index) -> None:
+    async with wire(index.engine.uri) as line:
+        searcher = MilvusSearcher(line.uri, CONFIG, index.alias)
+        assert await searcher.search(embeddings(1, seed=9), 1) == [[]]
+        await line.cut()
+        with pytest.raises(MilvusUnavailable):
+            await searcher.search(embeddings(1, seed=9), 1)
+        await line.mend()
+        await eventually(lambda: _answers(searcher))
+        await searcher.close()
+
+
+async def _answers(searcher: MilvusSearcher) -> bool:
+    try:
+        return await searcher.search(embeddings(1, seed=9), 1) == [[]]
+    except MilvusUnavailable:
+        return False

@@ -1,0 +1,59 @@
+"""Ray Serve accepts misspelt options in silence; these tests don't."""
+
+import pytest
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import DeploymentSchema, HTTPOptionsSchema, RayActorOptionsSchema, ServeDeploySchema
+
+from serve_app import deployments
+from serve_app.app import build_app, serve_document, stage_configs
+from serve_app.config import Config
+
+
+@pytest.fixture
+def config():
+    return Config(milvus={"uri": "http://127.0.0.1:19530"})
+
+
+def test_document_is_valid_for_ray_serve(config):
+    document = ServeDeploySchema.model_validate(serve_document(config))
+    assert [deployment.name for deployment in document.applications[0].deployments] == list(stage_configs(config))
+
+
+def test_every_option_is_one_that_ray_serve_knows(config):
+    document = serve_document(config)
+    (application,) = document["applications"]
+    assert set(document) <= set(ServeDeploySchema.model_fields)
+    assert set(document["http_options"]) <= set(HTTPOptionsSchema.model_fields)
+    for deployment in application["deployments"]:
+        assert set(deployment) <= set(DeploymentSchema.model_fields)
+        assert set(deployment["ray_actor_options"]) <= set(RayActorOptionsSchema.model_fields)
+        assert set(deployment["autoscaling_config"]) <= set(AutoscalingConfig.model_fields)
+
+
+def test_each_deployment_of_the_document_is_a_class(config):
+    assert all(isinstance(getattr(deployments, name), type) for name in stage_configs(config))
+
+
+def test_application_is_built_with_the_documents_options(config):
+    ingress = build_app(serve_document(config)["applications"][0]["args"])._bound_deployment
+    assert ingress.name == "Ingress"
+    assert ingress.max_ongoing_requests == config.ingress.max_ongoing_requests
+    assert ingress.max_queued_requests == config.ingress.max_queued_requests
+
+
+def test_document_holds_no_secret(monkeypatch):
+    monkeypatch.setenv("SHOPLENS_MILVUS__PASSWORD", "hush")
+    assert "hush" not in str(serve_document(Config(milvus={"uri": "http://m:19530", "user": "root"})))
+
+
+def test_stage_at_zero_starts_with_a_replica(config):
+    zero = config.model_copy(
+        update={
+            "detector": config.detector.model_copy(
+                update={"scaling": config.detector.scaling.model_copy(update={"min_replicas": 0})}
+            )
+        }
+    )
+    (detector,) = [d for d in serve_document(zero)["applications"][0]["deployments"] if d["name"] == "Detector"]
+    assert detector["autoscaling_config"]["min_replicas"] == 0
+    assert detector["autoscaling_config"]["initial_replicas"] == 1

@@ -1,0 +1,248 @@
+"""The HTTP interface over a service of canned answers."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from serve_app.api.app import create_app
+from serve_app.api.search import NOT_YET
+from serve_app.api.service import IndexView
+from serve_app.domain import WHOLE_BOX, Box, Detection, Source
+from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded
+from serve_app.objects import ObjectList
+from serve_app.pipeline import Answer, ProductList, Query
+from tests.unit.builders import hit
+
+CHAIR = ObjectList(Detection(Box(0.1, 0.2, 0.3, 0.4), "chair", 0.8), Source.DETECTOR, True, (1,))
+WHOLE = ObjectList(Detection(WHOLE_BOX), Source.WHOLE, False, (0,))
+ANSWER = Answer(
+    640,
+    480,
+    (ProductList(CHAIR, (hit("p1", 0.7, "i1", title="Oak chair"),)), ProductList(WHOLE, ())),
+    (),
+    {"decode": 1.0, "detect": 2.0, "embed": 3.0, "search": 4.0, "total": 10.0},
+)
+
+
+class FakeService:
+    fingerprint = "0123456789ab"
+    max_body_bytes = 1000
+
+    def __init__(self, outcome: Answer | Exception = ANSWER, missing: IndexView | None = None) -> None:
+        self.outcome = outcome
+        self.missing = missing
+        self.searches: list[tuple[bytes, Query]] = []
+        self.counted: list[str] = []
+
+    async def search(self, photo: bytes, query: Query) -> Answer:
+        self.searches.append((photo, query))
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+    def index(self) -> IndexView:
+        return IndexView("products_0123456789ab_20260101T000000Z")
+
+    def ready(self) -> IndexView | None:
+        return self.missing
+
+    def count(self, code, timings_ms):
+        self.counted.append(code)
+
+    async def metrics(self) -> str:
+        return "shoplens_requests_total 1\n"
+
+
+def request(service: FakeService, method: str, path: str, **options) -> httpx.Response:
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(send())
+
+
+def search(service: FakeService, query: str = "", photo: bytes = b"photo") -> httpx.Response:
+    return request(service, "POST", f"/v1/search{query}", files={"photo": ("p.jpg", photo, "image/jpeg")})
+
+
+def code(response: httpx.Response) -> tuple[int, str]:
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == response.status_code
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert problem["detail"]
+    return response.status_code, problem["code"]
+
+
+def test_answer_has_every_field_of_version_1():
+    body = search(FakeService()).json()
+    assert body["photo"] == {"token": None, "width": 640, "height": 480}
+    assert body["model"] == "0123456789ab"
+    assert body["index"] == {"collection": "products_0123456789ab_20260101T000000Z", "watermark": None}
+    assert body["degraded"] == []
+    assert body["timings_ms"]["total"] == 10.0
+    chair, whole = body["objects"]
+    assert chair == {
+        "object_id": "o0",
+        "box": [0.1, 0.2, 0.3, 0.4],
+        "label": "chair",
+        "confidence": 0.8,
+        "main": True,
+        "source": "detector",
+        "next": None,
+        "products": [
+            {
+                "product_id": "p1",
+                "image_id": "i1",
+                "image_url": None,
+                "view": "whole",
+                "score": 0.7,
+                "match": None,
+                "title": "Oak chair",
+                "category": None,
+                "in_stock": True,
+                "price": None,
+            }
+        ],
+    }
+    assert (whole["source"], whole["label"], whole["products"]) == ("whole", None, [])
+
+
+def test_parameters_reach_the_search():
+    service = FakeService()
+    search(service, "?top_k=3&min_score=0.25")
+    assert service.searches == [(b"photo", Query(top_k=3, min_score=0.25))]
+
+
+@pytest.mark.parametrize("query", ["top_k=0", "top_k=101", "top_k=x", "min_score=2", "min_score=nan", "top_k="])
+def test_parameter_out_of_range_is_refused(query):
+    assert code(search(FakeService(), f"?{query}")) == (422, "bad_parameter")
+
+
+@pytest.mark.parametrize("name", [*sorted(NOT_YET), "attr.colour"])
+def test_parameter_that_is_not_built_yet_is_refused_by_name(name):
+    response = search(FakeService(), f"?{name}=1")
+    assert code(response) == (422, "bad_parameter")
+    assert name in response.json()["detail"]
+
+
+def test_unknown_parameter_is_refused_and_the_known_are_named():
+    response = search(FakeService(), "?topk=3")
+    assert code(response) == (422, "bad_parameter")
+    assert "top_k" in response.json()["detail"]
+
+
+def test_repeated_parameter_is_refused():
+    assert code(search(FakeService(), "?top_k=3&top_k=4")) == (422, "bad_parameter")
+
+
+def test_request_without_body_is_refused():
+    assert code(request(FakeService(), "POST", "/v1/search")) == (400, "empty_body")
+
+
+def test_empty_photo_is_refused():
+    assert code(search(FakeService(), photo=b"")) == (400, "empty_body")
+
+
+def test_form_without_photo_is_refused():
+    response = request(FakeService(), "POST", "/v1/search", files={"picture": b"x"})
+    assert code(response) == (422, "bad_parameter")
+
+
+def test_two_photos_are_refused():
+    files = [("photo", b"a"), ("photo", b"b")]
+    assert code(request(FakeService(), "POST", "/v1/search", files=files)) == (422, "bad_parameter")
+
+
+def test_body_that_is_no_form_is_refused():
+    response = request(FakeService(), "POST", "/v1/search", json={"image": "aGk="})
+    assert code(response) == (415, "unsupported_type")
+
+
+def test_broken_form_is_refused():
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    response = request(FakeService(), "POST", "/v1/search", content=b"no boundary", headers=headers)
+    assert code(response) == (422, "bad_parameter")
+
+
+@pytest.mark.parametrize("size_bytes", [1001, 40_000])
+def test_photo_over_the_limit_is_refused(size_bytes):
+    assert code(search(FakeService(), photo=b"x" * size_bytes)) == (413, "photo_too_large")
+
+
+def test_body_of_unknown_length_is_cut_off_at_the_limit():
+    sent = 0
+
+    async def chunks():
+        nonlocal sent
+        yield b'--x\r\nContent-Disposition: form-data; name="photo"; filename="p"\r\n\r\n'
+        for _ in range(1000):
+            sent += 10_000
+            yield b"x" * 10_000
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    response = request(FakeService(), "POST", "/v1/search", content=chunks(), headers=headers)
+    assert code(response) == (413, "photo_too_large")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (NotAnImage("no"), (422, "not_an_image")),
+        (IndexMissing("no"), (503, "index_missing")),
+        (MilvusUnavailable("no"), (503, "milvus_unavailable")),
+        (DeadlineExceeded("no"), (504, "deadline_exceeded")),
+    ],
+)
+def test_error_of_a_stage_becomes_its_problem(error, expected):
+    service = FakeService(error)
+    assert code(search(service)) == expected
+    assert service.counted == [expected[1]]
+
+
+def test_refusal_says_when_to_come_back():
+    response = search(FakeService(Overloaded("full")))
+    assert code(response) == (429, "overloaded")
+    assert response.headers["retry-after"] == "1"
+    assert response.json()["retry_after_ms"] == 1000
+
+
+def test_unexpected_error_shows_no_inside():
+    response = search(FakeService(RuntimeError("secret")))
+    assert response.status_code == 500
+    assert response.json()["code"] == "internal"
+    assert "secret" not in response.text
+
+
+def test_unknown_path_and_method_are_problems():
+    assert code(request(FakeService(), "GET", "/nowhere")) == (404, "not_found")
+    assert code(request(FakeService(), "GET", "/v1/search")) == (405, "method_not_allowed")
+
+
+def test_harmless_request_id_of_the_client_is_kept():
+    response = request(FakeService(), "GET", "/v2/health/live", headers={"X-Request-ID": "shop-1.2"})
+    assert response.headers["x-request-id"] == "shop-1.2"
+
+
+def test_harmful_request_id_is_replaced():
+    response = request(FakeService(), "GET", "/v2/health/live", headers={"X-Request-ID": "a b{}"})
+    assert len(response.headers["x-request-id"]) == 32
+
+
+def test_ready_says_what_is_missing():
+    response = request(FakeService(missing=IndexView(None, "no index")), "GET", "/v2/health/ready")
+    assert (response.status_code, response.json()["reason"]) == (503, "no index")
+    assert request(FakeService(), "GET", "/v2/health/ready").status_code == 200
+
+
+def test_metrics_are_text():
+    assert request(FakeService(), "GET", "/metrics").text.startswith("shoplens_requests_total")
+
+
+def test_description_names_photo_parameters_and_problems():
+    operation = request(FakeService(), "GET", "/openapi.json").json()["paths"]["/v1/search"]["post"]
+    assert "photo" in operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert {parameter["name"] for parameter in operation["parameters"]} == {"top_k", "min_score"}
+    assert {"400", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])

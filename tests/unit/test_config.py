@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from serve_app.config import Config, default_data_dir, load_config
+from serve_app.errors import BadConfig
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "shoplens.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_need_no_file():
+    assert load_config().catalogue == "products"
+
+
+def test_file_sets_values(tmp_path):
+    config = load_config(written(tmp_path, "catalogue: shoes\nimport:\n  workers: 3\n"))
+    assert (config.catalogue, config.importing.workers) == ("shoes", 3)
+
+
+def test_environment_wins_over_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("SHOPLENS_IMPORT__WORKERS", "5")
+    assert load_config(written(tmp_path, "import:\n  workers: 3\n")).importing.workers == 5
+
+
+def test_given_data_dir_wins_over_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("SHOPLENS_DATA_DIR", "/elsewhere")
+    assert load_config(data_dir=tmp_path).data_dir == tmp_path
+
+
+def test_misspelt_setting_is_named(tmp_path):
+    with pytest.raises(BadConfig, match=r"detector\.thread: Extra inputs"):
+        load_config(written(tmp_path, "detector:\n  thread: 3\n"))
+
+
+def test_misspelt_variable_is_named(monkeypatch):
+    monkeypatch.setenv("SHOPLENS_DETECTOR__THREAD", "3")
+    with pytest.raises(BadConfig, match=r"detector\.thread"):
+        load_config()
+
+
+def test_value_out_of_range_is_named(tmp_path):
+    with pytest.raises(BadConfig, match=r"embedder\.threads"):
+        load_config(written(tmp_path, "embedder:\n  threads: 0\n"))
+
+
+@pytest.mark.parametrize("text", ["- a\n", "a: [", "catalogue: Ünder-score\n"])
+def test_file_that_holds_no_settings_is_refused(tmp_path, text):
+    with pytest.raises(BadConfig):
+        load_config(written(tmp_path, text))
+
+
+def test_password_in_a_file_is_refused(tmp_path):
+    with pytest.raises(BadConfig, match="SHOPLENS_MILVUS__PASSWORD"):
+        load_config(written(tmp_path, "milvus:\n  password: secret\n"))
+
+
+def test_settings_survive_the_way_to_a_replica(monkeypatch):
+    monkeypatch.setenv("SHOPLENS_MILVUS__PASSWORD", "secret")
+    config = load_config()
+    sent = config.model_dump(mode="json", by_alias=True, exclude={"milvus": {"password"}})
+    assert "secret" not in str(sent)
+    assert Config(**sent) == config
+
+
+def test_data_dir_follows_xdg():
+    assert default_data_dir({"XDG_DATA_HOME": "/data"}) == Path("/data/shoplens")

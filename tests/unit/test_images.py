@@ -1,0 +1,172 @@
+import io
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serve_app.domain import WHOLE_BOX, Box
+from serve_app.errors import EmptyBody, NotAnImage, TooManyPixels, Truncated, UnsupportedType
+from serve_app.images import cut, cut_all, decode
+
+RED, GREEN, WHITE = (220, 30, 30), (30, 200, 40), (255, 255, 255)
+
+
+def linear_grey_profile() -> bytes:
+    """Write the smallest ICC profile of a grey with gamma 1: https://www.color.org/icc_specs2.xalter."""
+    white = b"XYZ \0\0\0\0" + b"".join(round(v * 65536).to_bytes(4, "big") for v in (0.9642, 1.0, 0.8249))
+    curve = b"curv\0\0\0\0" + bytes(4)
+    text = b"desc\0\0\0\0" + (7).to_bytes(4, "big") + b"linear\0" + bytes(78)
+    tags, data, offset = b"", b"", 128 + 4 + 3 * 12
+    for name, value in ((b"wtpt", white), (b"kTRC", curve), (b"desc", text)):
+        tags += name + (offset + len(data)).to_bytes(4, "big") + len(value).to_bytes(4, "big")
+        data += value + bytes(-len(value) % 4)
+    body = (3).to_bytes(4, "big") + tags + data
+    header = (128 + len(body)).to_bytes(4, "big") + b"lcms" + (0x02100000).to_bytes(4, "big") + b"mntrGRAYXYZ "
+    header += bytes(12) + b"acsp" + bytes(28) + white[8:]
+    return header.ljust(128, b"\0") + body
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def two_colours(width: int = 40, height: int = 20) -> Image.Image:
+    """Draw red on the left, green on the right."""
+    image = Image.new("RGB", (width, height), RED)
+    image.paste(GREEN, (width // 2, 0, width, height))
+    return image
+
+
+def near(pixel, colour, tolerance: int = 6) -> bool:
+    return bool(np.all(np.abs(pixel.astype(int) - colour) <= tolerance))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_photo_of_each_kind_is_decoded(kind):
+    photo = decode(encoded(two_colours(), kind))
+    assert photo.pixels.shape == (20, 40, 3)
+    assert near(photo.pixels[10, 5], RED, 12)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_exif_orientation_is_applied(turn):
+    upright = two_colours()
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(undo[turn]) if turn in undo else upright
+    photo = decode(encoded(stored, "PNG", exif=exif))
+    assert (photo.width, photo.height) == (40, 20)
+    assert np.array_equal(photo.pixels, np.asarray(upright))
+
+
+def test_damaged_exif_does_not_cost_the_photo():
+    photo = decode(encoded(two_colours(), "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff"))
+    assert photo.width == 40
+
+
+def test_transparency_is_laid_on_white():
+    image = two_colours().convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, 10, 20))
+    assert tuple(decode(encoded(image)).pixels[10, 5]) == WHITE
+
+
+def test_transparent_palette_colour_is_laid_on_white():
+    image = two_colours().convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
+    index = image.getpixel((5, 5))
+    assert tuple(decode(encoded(image, transparency=index)).pixels[10, 5]) == WHITE
+
+
+def test_colours_are_converted_by_their_profile():
+    """A grey that a profile of gamma 1 calls one half is much lighter on a screen."""
+    half = Image.new("L", (8, 8), 128)
+    photo = decode(encoded(half, icc_profile=linear_grey_profile()))
+    assert near(photo.pixels[4, 4], (188, 188, 188), 3)
+
+
+def test_useless_profile_is_left_out():
+    assert near(decode(encoded(two_colours(), icc_profile=b"nonsense")).pixels[10, 5], RED)
+
+
+def test_cmyk_becomes_rgb():
+    assert near(decode(encoded(two_colours().convert("CMYK"), "JPEG", quality=95)).pixels[10, 5], RED, 12)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped():
+    deep = Image.fromarray(np.full((8, 8), 0x8000, np.uint16))
+    assert tuple(decode(encoded(deep)).pixels[4, 4]) == (128, 128, 128)
+
+
+def test_working_photo_is_bounded_and_remembers_its_size():
+    photo = decode(encoded(two_colours(4000, 2000), "JPEG"))
+    assert photo.pixels.shape == (800, 1600, 3)
+    assert (photo.width, photo.height) == (4000, 2000)
+
+
+def test_same_photo_gives_the_same_pixels():
+    data = encoded(two_colours(3000, 2000), "JPEG")
+    assert np.array_equal(decode(data).pixels, decode(data).pixels)
+
+
+def test_crop_is_exactly_its_box():
+    photo = decode(encoded(two_colours()))
+    assert np.all(cut(photo, Box(0.5, 0, 1, 1)) == GREEN)
+    assert np.all(cut(photo, Box(0.1, 0.2, 0.5, 0.9), 7) == RED)
+
+
+def test_crops_are_stacked_in_order():
+    photo = decode(encoded(two_colours()))
+    crops = cut_all(photo, [Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1), WHOLE_BOX])
+    assert crops.shape == (3, 224, 224, 3)
+    assert tuple(crops[0, 0, 0]) == RED
+    assert tuple(crops[1, 0, 0]) == GREEN
+
+
+def test_no_boxes_give_no_crops():
+    assert cut_all(decode(encoded(two_colours())), []).shape == (0, 224, 224, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", EmptyBody),
+        (b"hello", NotAnImage),
+        (b"\x00" * 100, NotAnImage),
+        (encoded(two_colours(), "GIF"), UnsupportedType),
+        (encoded(two_colours(), "TIFF"), UnsupportedType),
+        (encoded(two_colours(), "BMP"), UnsupportedType),
+        (b"\x00\x00\x00\x18ftypheic" + b"\x00" * 40, UnsupportedType),
+        (b"%PDF-1.7", UnsupportedType),
+        (encoded(two_colours(400, 400), "JPEG")[:600], Truncated),
+        (encoded(two_colours(400, 400), "JPEG")[:30], Truncated),
+        (encoded(two_colours(400, 400))[:100], Truncated),
+        (encoded(two_colours(400, 400), "WEBP")[:60], Truncated),
+    ],
+)
+def test_what_is_no_photo_is_refused_by_name(data, error):
+    with pytest.raises(error):
+        decode(data)
+
+
+def test_pixels_are_counted_before_they_are_decoded():
+    with pytest.raises(TooManyPixels):
+        decode(encoded(two_colours(200, 100)), max_pixels=19_999)
+
+
+def test_png_header_that_claims_a_huge_size_is_refused():
+    data = bytearray(encoded(two_colours()))
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    with pytest.raises(TooManyPixels):
+        decode(bytes(data))

@@ -1,0 +1,74 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve_app.domain import WHOLE_BOX, Box, Detection, Source, View
+from serve_app.objects import choose_objects, import_views, query_boxes, query_lists
+
+SMALL = Detection(Box(0.0, 0.0, 0.1, 0.1), "cup", 0.9)
+MIDDLE = Detection(Box(0.2, 0.2, 0.7, 0.7), "chair", 0.8)
+LARGE = Detection(Box(0.0, 0.0, 0.95, 0.95), "couch", 0.5)
+
+shares = st.floats(0, 1, allow_nan=False)
+detections = st.lists(
+    st.builds(
+        lambda x, y, w, h, c: Detection(Box(x, y, x + (1 - x) * w, y + (1 - y) * h), "thing", c),
+        shares,
+        shares,
+        shares,
+        shares,
+        shares,
+    ),
+    max_size=12,
+)
+
+
+def test_main_object_is_sure_and_large():
+    assert choose_objects([SMALL, LARGE, MIDDLE], 3) == (LARGE, MIDDLE, SMALL)
+
+
+def test_one_thing_named_twice_is_one_object():
+    twin = Detection(Box(0.21, 0.2, 0.7, 0.7), "stool", 0.7)
+    assert choose_objects([twin, MIDDLE], 10) == (MIDDLE,)
+
+
+def test_specks_are_no_objects():
+    assert choose_objects([Detection(Box(0, 0, 0.02, 0.02), "cup", 0.99)], 10) == ()
+
+
+@given(detections, st.integers(0, 10))
+def test_choice_is_bounded_distinct_and_taken_from_what_was_found(found, limit):
+    chosen = choose_objects(found, limit)
+    assert len(chosen) <= limit
+    assert set(chosen) <= set(found)
+    assert all(a.box.iou(b.box) < 0.7 for i, a in enumerate(chosen) for b in chosen[:i])
+
+
+def test_catalogue_image_is_indexed_whole_and_by_its_main_object():
+    views = import_views([SMALL, MIDDLE], min_confidence=0.4)
+    assert views == {View.WHOLE: Detection(WHOLE_BOX), View.OBJECT: MIDDLE}
+
+
+def test_object_that_fills_the_image_gets_no_view_of_its_own():
+    assert list(import_views([LARGE], min_confidence=0.4)) == [View.WHOLE]
+
+
+def test_unsure_object_gets_no_view_of_its_own():
+    assert list(import_views([MIDDLE], min_confidence=0.81)) == [View.WHOLE]
+
+
+def test_every_object_has_an_entry_and_the_best_are_searched():
+    lists = query_lists([LARGE, MIDDLE, SMALL], 2)
+    assert [entry.crops for entry in lists] == [(1, 0), (2,), (), (0,)]
+    assert [entry.main for entry in lists] == [True, False, False, False]
+    assert lists[-1].source is Source.WHOLE
+
+
+def test_photo_without_objects_is_searched_whole():
+    (only,) = query_lists([], 3)
+    assert only.main
+    assert only.crops == (0,)
+
+
+def test_boxes_to_cut_stand_where_the_lists_point():
+    boxes = query_boxes([LARGE, MIDDLE, SMALL], 2)
+    assert boxes == [WHOLE_BOX, LARGE.box, MIDDLE.box]

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from serve_app.domain import Box, Detection, Hit
+from serve_app.errors import MilvusUnavailable
+from serve_app.pipeline import NO_OBJECT, Pipeline, Query, Sighting
+from tests.unit.builders import hit
+
+CHAIR = Detection(Box(0.1, 0.1, 0.4, 0.4), "chair", 0.8)
+
+
+class FakeDetector:
+    def __init__(self, *found: Detection) -> None:
+        self.found = found
+
+    async def detect(self, photo: bytes, objects: int) -> Sighting:
+        crops = np.zeros((1 + min(objects, len(self.found)), 2, 2, 3), np.uint8)
+        return Sighting(640, 480, self.found, crops, 1.0)
+
+
+class FakeEmbedder:
+    async def embed(self, crops):
+        return np.eye(256, dtype=np.float32)[: len(crops)]
+
+
+class FakeSearcher:
+    """Answer each embedding from a list of its own; remember what was asked."""
+
+    def __init__(self, *rows: list[Hit]) -> None:
+        self.rows = rows
+        self.asked: list[int] = []
+
+    async def search(self, embeddings, k):
+        self.asked.append(k)
+        return [self.rows[int(np.argmax(embedding))][:k] for embedding in embeddings]
+
+
+def pipeline(detector: FakeDetector, searcher: FakeSearcher, rows_per_product: int = 2) -> Pipeline:
+    return Pipeline(detector, FakeEmbedder(), searcher, rows_per_product=rows_per_product)
+
+
+async def test_each_object_gets_a_list_and_so_does_the_whole_photo():
+    searcher = FakeSearcher([hit("room", 0.9)], [hit("chair", 0.8)])
+    answer = await pipeline(FakeDetector(CHAIR), searcher).run(b"", Query())
+    assert [entry.products[0].product_id for entry in answer.lists] == ["chair", "room"]
+    assert answer.degraded == ()
+
+
+async def test_all_lists_are_searched_in_one_call():
+    searcher = FakeSearcher([hit("room", 0.9)], [hit("chair", 0.8)])
+    await pipeline(FakeDetector(CHAIR), searcher).run(b"", Query(top_k=3))
+    assert searcher.asked == [6]
+
+
+async def test_photo_without_objects_says_so():
+    answer = await pipeline(FakeDetector(), FakeSearcher([hit("room", 0.9)])).run(b"", Query())
+    assert answer.degraded == (NO_OBJECT,)
+    assert answer.lists[0].object.main
+
+
+async def test_page_is_full_though_one_product_has_many_images():
+    rows = [hit("a", 1 - i / 1000, str(i)) for i in range(50)] + [hit(f"p{i}", 0.1 - i / 1000) for i in range(5)]
+    answer = await pipeline(FakeDetector(), FakeSearcher(rows)).run(b"", Query(top_k=4))
+    assert [h.product_id for h in answer.lists[0].products] == ["a", "p0", "p1", "p2"]
+
+
+async def test_object_beyond_the_asked_number_is_shown_but_not_searched():
+    lamp = Detection(Box(0.5, 0.5, 0.6, 0.6), "lamp", 0.5)
+    searcher = FakeSearcher([hit("room", 0.9)], [hit("chair", 0.8)])
+    answer = await pipeline(FakeDetector(CHAIR, lamp), searcher).run(b"", Query(objects=1))
+    assert answer.lists[1].object.detection is lamp
+    assert answer.lists[1].products is None
+
+
+async def test_stage_times_add_up_to_the_total():
+    answer = await pipeline(FakeDetector(), FakeSearcher([])).run(b"", Query())
+    stages = sum(answer.timings_ms[name] for name in ("decode", "detect", "embed", "search"))
+    assert stages == pytest.approx(answer.timings_ms["total"])
+
+
+async def test_error_of_a_stage_is_passed_on():
+    class Down(FakeSearcher):
+        async def search(self, embeddings, k):
+            raise MilvusUnavailable("Milvus does not answer")
+
+    with pytest.raises(MilvusUnavailable):
+        await pipeline(FakeDetector(), Down()).run(b"", Query())
