@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray import serve
 from ray.serve import Application, Deployment
+from ray.serve._private.constants import SERVE_LOGGER_NAME
 
-from serve_app import deployments, telemetry
+from serve_app import deployments
 from serve_app.config import Config, StageConfig
 from serve_app.errors import BadConfig
-from serve_app.milvus.local import LocalMilvus
 from serve_app.weights.loader import embedder_files, fingerprint
 
 APPLICATION = "shoplens"
@@ -103,37 +103,38 @@ def build_app(args: dict[str, Any]) -> Application:
 
 
 @contextmanager
-def serving_locally(config: Config) -> Iterator[Config]:
-    """Serve on this machine until the block ends; yields the settings as they are served.
+def local_ray(config: Config) -> Iterator[None]:
+    """Run a Ray of this machine's own until the block ends.
 
-    Starts a Ray of its own and, unless `milvus.uri` is set, the local Milvus; both end with it. The
-    environment of `serve_app.laptop` has to be set before this module is imported.
+    The environment of `serve_app.laptop` has to be set before this module is imported. Ray takes the
+    process's signal handlers while it starts.
     """
+    ray.init(
+        address="local",
+        num_cpus=LOGICAL_CPUS,
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _metrics_export_port=config.http.metrics_port,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def serving(config: Config) -> Iterator[None]:
+    """Serve the application on the Ray that runs until the block ends; raises BadConfig where the port is taken."""
     _check_port(config.http.host, config.http.port)
-    with ExitStack() as stack:
-        uri = config.milvus.uri or stack.enter_context(LocalMilvus(config.data_dir))
-        config = config.model_copy(
-            update={
-                "milvus": config.milvus.model_copy(update={"uri": uri}),
-                "log_file": config.log_file or config.data_dir / telemetry.LOG_FILE,
-            }
-        )
-        ray.init(
-            address="local",
-            num_cpus=LOGICAL_CPUS,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            # Ray would choose the address of a network otherwise, and listen there.
-            _node_ip_address="127.0.0.1",
-            _metrics_export_port=config.http.metrics_port,
-        )
-        stack.callback(ray.shutdown)
+    logging.getLogger(SERVE_LOGGER_NAME).setLevel(logging.WARNING)
+    try:
         serve.start(proxy_location="HeadOnly", http_options={"host": config.http.host, "port": config.http.port})
-        stack.callback(serve.shutdown)
         serve.run(build_app(arguments(config)), name=APPLICATION, route_prefix="/", blocking=False)
-        yield config
+        yield
+    finally:
+        serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _check_port(host: str, port: int) -> None:

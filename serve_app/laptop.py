@@ -8,6 +8,9 @@ ENVIRONMENT: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Without it a local start would write a token that later Ray commands of this user stumble over.
     "RAY_AUTH_MODE": "disabled",
+    # The address of a network would be taken otherwise, and listened on. The name means that it is off by
+    # default on Windows and macOS; ray.init turns a given 127.0.0.1 into the network's (ray/_private/services.py).
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     # Stage calls by gRPC on the replica's own loop: 2 to 3 times the requests of Serve's defaults (README).
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
