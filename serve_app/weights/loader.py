@@ -20,9 +20,7 @@ from serve_app.images import CROP_RULE, CROP_SIDE_PX, PREPROCESSING_VERSION
 DETECTOR_SHA256: Final = "9b09cc8bf347f0fc8a5f7657480587f25db09b34bf33b0652110fb03a8ad4fef"
 DETECTOR_SIZE_BYTES: Final = 5_544_453
 BACKBONE_SHA256: Final = "0dd482d5fe3f1e891d7fe144a56d35f29a645e7b0da7c060972eb1693b6d7b54"
-BACKBONE_SIZE_BYTES: Final = 47363008
-HEAD_SHA256: Final = "@@"
-HEAD_SIZE_BYTES: Final = 0
+HEAD_SHA256: Final = "8aa7cf0402e04784a1ef287fa481e472c85c94c21440979f379a5b19bb05c019"
 
 ARCHITECTURE: Final = "resnet50-keras-strides+pooled-stages-linear-256/1"
 """Changes when the same weights would give other embeddings."""

@@ -1,0 +1,91 @@
+"""The real embedder on real photos."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from serve_app.domain import WHOLE_BOX, Box
+from serve_app.embedder import ResNetEmbedder, load_backbone
+from serve_app.errors import BadWeights
+from serve_app.images import cut, decode
+from serve_app.weights.loader import embedder_files
+
+SAME = 1e-4
+"""What rounding may change in a cosine when a crop is computed in another batch."""
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    return ResNetEmbedder(threads=2)
+
+
+@pytest.fixture(scope="module")
+def crops(radios):
+    return np.stack([cut(decode(path.read_bytes()), WHOLE_BOX) for path in radios.images])
+
+
+@pytest.fixture(scope="module")
+def embeddings(embedder, crops):
+    return embedder.embed(crops)
+
+
+def test_embeddings_are_of_unit_length(embeddings, crops):
+    assert embeddings.shape == (len(crops), 256)
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_neighbours_in_a_batch_change_nothing(embedder, embeddings, crops):
+    alone = np.concatenate([embedder.embed(crop[None]) for crop in crops[:4]])
+    assert (alone * embeddings[:4]).sum(axis=1).min() >= 1 - SAME
+
+
+def test_read_only_crops_are_taken(embedder, crops):
+    frozen = crops[:1].copy()
+    frozen.setflags(write=False)
+    assert embedder.embed(frozen).shape == (1, 256)
+
+
+def test_nothing_gives_nothing(embedder, crops):
+    assert embedder.embed(crops[:0]).shape == (0, 256)
+
+
+@pytest.mark.parametrize("shape", [(1, 224, 224), (1, 100, 224, 3), (1, 3, 224, 224)])
+def test_other_shapes_are_refused(embedder, shape):
+    with pytest.raises(ValueError, match="crops are"):
+        embedder.embed(np.zeros(shape, np.uint8))
+
+
+def test_photos_of_one_radio_are_nearer_than_those_of_others(embeddings, radios):
+    similarity = embeddings @ embeddings.T
+    names = np.array([path.parent.name for path in radios.images])
+    same = names[:, None] == names[None, :]
+    np.fill_diagonal(similarity, np.nan)
+    assert np.nanmean(similarity[same]) > np.nanmean(similarity[~same]) + 0.05
+
+
+def test_strides_are_where_the_weights_were_trained_with_them():
+    net = load_backbone(embedder_files()).net
+    for stage in (net.layer2, net.layer3, net.layer4):
+        assert (stage[0].conv1.stride, stage[0].conv2.stride) == ((2, 2), (1, 1))
+
+
+def test_part_of_a_photo_is_nearer_to_it_than_other_photos(embedder, embeddings, radios):
+    photo = decode(radios.images[0].read_bytes())
+    part = embedder.embed(cut(photo, Box(0.1, 0.1, 0.9, 0.9))[None])[0]
+    assert int((embeddings @ part).argmax()) == 0
+
+
+def test_file_that_is_no_head_is_refused(tmp_path):
+    path = tmp_path / "head.safetensors"
+    save_file({"weights": np.zeros(3, np.float16)}, path)
+    with pytest.raises(BadWeights, match="is no embedder head"):
+        ResNetEmbedder(head=path)
+
+
+def test_head_of_another_shape_is_refused(tmp_path):
+    path = tmp_path / "head.safetensors"
+    tensors = {"mean": np.zeros(8), "deviation": np.ones(8), "projection": np.zeros((256, 8))}
+    save_file({name: value.astype(np.float16) for name, value in tensors.items()}, path, metadata={"stages": "4"})
+    with pytest.raises(BadWeights, match="train a head"):
+        ResNetEmbedder(head=path)

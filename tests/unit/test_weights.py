@@ -1,0 +1,67 @@
+from dataclasses import replace
+
+import pytest
+
+from serve_app.errors import BadWeights
+from serve_app.weights import loader
+from serve_app.weights.loader import Ingredients, digest, embedder_files, fingerprint, load_tensors, verify
+
+INGREDIENTS = Ingredients("a" * 64, "b" * 64)
+
+
+def test_release_has_the_weights_it_was_made_for():
+    files = embedder_files()
+    verify(files.backbone, loader.BACKBONE_SHA256)
+    verify(files.head, loader.HEAD_SHA256)
+
+
+def test_head_fits_the_repository():
+    assert embedder_files().head.stat().st_size <= 4_000_000
+
+
+def test_fingerprint_is_twelve_hex_digits_and_stable():
+    assert fingerprint() == fingerprint(embedder_files())
+    assert len(fingerprint()) == 12
+    int(fingerprint(), 16)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone_sha256": "c" * 64},
+        {"head_sha256": "c" * 64},
+        {"architecture": "other"},
+        {"input_side_px": 256},
+        {"crop_rule": "letterbox"},
+        {"preprocessing_version": 2},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_each_ingredient_changes_the_fingerprint(change):
+    assert replace(INGREDIENTS, **change).fingerprint() != INGREDIENTS.fingerprint()
+
+
+def test_head_of_a_shop_has_a_fingerprint_of_its_own(tmp_path):
+    head = tmp_path / "head.safetensors"
+    head.write_bytes(b"another head")
+    assert fingerprint(embedder_files(head)) != fingerprint()
+    assert digest(head) == digest(head)
+
+
+def test_other_bytes_are_refused(tmp_path):
+    path = tmp_path / "yolo26n.pt"
+    path.write_bytes(b"not the weights")
+    with pytest.raises(BadWeights, match="is not the weights file it should be"):
+        verify(path, loader.DETECTOR_SHA256)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(BadWeights, match=r"head\.safetensors can't be read"):
+        fingerprint(embedder_files(tmp_path / "head.safetensors"))
+
+
+def test_file_that_holds_no_tensors_is_refused(tmp_path):
+    path = tmp_path / "head.safetensors"
+    path.write_bytes(b"no tensors")
+    with pytest.raises(BadWeights, match="is no safetensors file"):
+        load_tensors(path, digest(path))
