@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.serve._private.common import ReplicaState
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter, Histogram
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+INGRESS = "Ingress"
 INDEX_CHECK_S = 2.0
 METRICS_TIMEOUT_S = 2.0
 
@@ -209,7 +211,7 @@ class Ingress:
         self._stage_ms = Histogram(
             telemetry.STAGE_MS, boundaries=list(telemetry.STAGE_MS_BOUNDARIES), tag_keys=("stage",)
         )
-        self._watching = asyncio.get_running_loop().create_task(self._watch_index())
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         from serve_app.api.app import create_app
@@ -251,29 +253,42 @@ class Ingress:
             answer = await client.get(f"http://127.0.0.1:{self._config.http.metrics_port}/metrics")
         return telemetry.service_metrics(answer.text)
 
-    async def _watch_index(self) -> None:
+    async def _watch(self) -> None:
         """Look at the alias from here, not through the searcher: looking must not wake a stage at zero."""
         from serve_app.milvus.searcher import MilvusSearcher
 
         searcher = MilvusSearcher(_milvus_uri(self._config), self._config.milvus, self._alias)
         while True:
             try:
-                self._saw(await searcher.index())
-            except ShoplensError as error:
+                starting = None if self._was_ready else await asyncio.to_thread(_starting_stage)
+                self._saw(await searcher.index(), starting)
+            except (ShoplensError, RayError) as error:
                 # Once seen, an index stays the last known one: searches say by themselves that Milvus is away.
                 if not self._was_ready:
-                    self._index = IndexView(None, error.message)
+                    self._index = IndexView(None, str(error))
             await asyncio.sleep(INDEX_CHECK_S)
 
-    def _saw(self, state: IndexState) -> None:
+    def _saw(self, state: IndexState, starting: str | None) -> None:
         if state.collection is None:
             self._index = IndexView(None, f"there is no index {self._alias}; `shoplens import MANIFEST` makes it")
         elif not state.loaded:
             self._index = IndexView(state.collection, f"the index {state.collection} is not loaded yet")
+        elif starting is not None:
+            self._index = IndexView(state.collection, f"the stage {starting} is starting")
         else:
             self._index = IndexView(state.collection)
             self._was_ready = True
         self._missing = state.collection is None
+
+
+def _starting_stage() -> str | None:
+    """Return a stage whose first replica is still starting; one that is at zero is none."""
+    application = serve.status().applications.get(serve.get_replica_context().app_name)
+    for name, deployment in (application.deployments if application else {}).items():
+        states = deployment.replica_states
+        if states.get(ReplicaState.STARTING) and not states.get(ReplicaState.RUNNING) and name != INGRESS:
+            return name
+    return None
 
 
 def _milvus_uri(config: Config) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 from serve_app.domain import Box, Detection, Photo, Pixels
 from serve_app.errors import BadConfig
@@ -125,9 +126,12 @@ def _load(weights: Path) -> Any:
     os.environ["YOLO_VERBOSE"] = "false"
     os.environ["YOLO_CONFIG_DIR"] = str(weights.parent / "ultralytics")
     Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
+    open_image, threads = Image.open, torch.get_num_threads()
     from ultralytics.nn.tasks import load_checkpoint
 
-    threads = torch.get_num_threads()
+    # Ultralytics replaces Pillow's open by one that installs a package for every file which is no image
+    # (ultralytics/utils/patches.py).
+    Image.open = open_image
     model, _ = load_checkpoint(str(weights), device="cpu")  # type: ignore[no-untyped-call]
     model.end2end = True
     model = model.float().fuse(verbose=False).eval()

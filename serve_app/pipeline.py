@@ -26,7 +26,7 @@ NO_OBJECT = "no_object"
 class Sighting:
     """Hold what the detector makes of a photo.
 
-    `detections` are all objects, the main one first; `crops` (n, side, side, 3) are cut for the
+    `detections` are all objects, the best one first; `crops` (n, side, side, 3) are cut for the
     whole photo and for as many of the objects as were asked for, in that order.
     """
 

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,6 +62,16 @@ def test_every_object_has_an_entry_and_the_best_are_searched():
     assert [entry.crops for entry in lists] == [(1, 0), (2,), (), (0,)]
     assert [entry.main for entry in lists] == [True, False, False, False]
     assert lists[-1].source is Source.WHOLE
+
+
+@pytest.mark.parametrize(
+    "doubtful",
+    [Detection(MIDDLE.box, "stool", 0.39), Detection(Box(0, 0, 0.3, 0.3), "cup", 0.9)],
+    ids=["unsure", "small"],
+)
+def test_photo_is_about_the_whole_where_its_best_object_is_doubtful(doubtful):
+    lists = query_lists([doubtful], 3)
+    assert [entry.main for entry in lists] == [False, True]
 
 
 def test_photo_without_objects_is_searched_whole():
