@@ -16,6 +16,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 2**20),
+    # Ray starts its processes by forks, and gRPC's fork handlers may hang once a connection to Milvus stands.
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
     # Threads that wait for work sleep, so that one stage's idle threads don't slow another's busy ones.
     "OMP_WAIT_POLICY": "PASSIVE",
 }

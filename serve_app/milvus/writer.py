@@ -192,7 +192,7 @@ def _outdated(rows: Sequence[Row], stored: Mapping[str, _Stored]) -> Iterator[st
     wanted = {row.row_id: row for row in rows}
     for old in stored.values():
         new = wanted.get(old.row_id)
-        if new is None:
+        if new is None or new.category_root != old.category_root:
             yield old.row_id
 
 

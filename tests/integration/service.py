@@ -34,7 +34,7 @@ class Service:
             "SHOPLENS_DATA_DIR": str(data_dir),
             "SHOPLENS_HTTP__METRICS_PORT": str(metrics_port),
             "SHOPLENS_INGRESS__MAX_IN_FLIGHT": "8",
-            "SHOPLENS_LIMITS__DEADLINE_S": "15",
+            "SHOPLENS_LIMITS__DEADLINE_S": "30",
         }
 
     def __enter__(self) -> Self:

@@ -1,0 +1,1 @@
+"""The import flow: a catalogue in, rows of the index out."""

@@ -1,0 +1,160 @@
+"""The command line: `shoplens …`.
+
+Commands import what they need when they run: `shoplens --help` costs no torch and no Ray.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from serve_app import __version__
+from serve_app.config import load_config
+from serve_app.errors import BadInput, BadManifest, SetupError, ShoplensError, Unavailable
+
+EXIT_BAD_INPUT = 2
+EXIT_SETUP = 3
+EXIT_UNAVAILABLE = 4
+
+app = typer.Typer(
+    name="shoplens",
+    help="Search by image for shops: photo in, the most similar products of the catalogue out.",
+    epilog="Exit codes: 0 done, 2 bad input, 3 a setting or file to mend, 4 something is away, 130 interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+weights_app = typer.Typer(help="The models' weights: what is there, and getting what is not.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="YAML file of settings; SHOPLENS_A__B variables win over it."),
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Where weights, local index and logs lie; default: SHOPLENS_DATA_DIR, or XDG's."),
+]
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+) -> None:
+    if version:
+        _console().print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; default 8000.", min=1, max=65535)] = None,
+) -> None:
+    """Serve searches over HTTP on this machine, until Ctrl-C.
+
+    Starts Ray and, unless `milvus.uri` is set, a local Milvus Lite. Example:
+
+        curl -F photo=@chair.jpg 'http://127.0.0.1:8000/v1/search?top_k=5'
+    """
+    from serve_app.cli.serve import serve as run
+
+    settings = load_config(config, data_dir=data_dir)
+    changed = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    http = settings.http.model_copy(update=changed)
+    run(settings.model_copy(update={"http": http}), _console())
+
+
+@app.command(name="import")
+def import_(
+    manifest: Annotated[Path, typer.Argument(help="CSV, JSON lines or Parquet; or a folder FOLDER/PRODUCT_ID/*.jpg.")],
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; default: a Ray of its own.")] = None,
+) -> None:
+    """Bring a catalogue into the index; run again, it does only what changed.
+
+    A manifest has the columns `image` (path or URL) and `product_id`, and may have `image_id`, `parent_id`, `title`,
+    `title_LANG`, `category`, `price`, `currency`, `in_stock`; other columns are kept as attributes. Images that can't
+    be used are listed with their reason in a report, and the others imported.
+    """
+    from serve_app.cli.importing import import_catalogue
+
+    import_catalogue(load_config(config, data_dir=data_dir), manifest, _console(), address=address)
+
+
+@app.command()
+def search(
+    photo: Annotated[Path, typer.Argument(help="JPEG, PNG or WebP.")],
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    top_k: Annotated[int, typer.Option(help="Products per list.", min=1, max=100)] = 10,
+    min_score: Annotated[float | None, typer.Option(help="Leave products below out.", min=-1, max=1)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as the HTTP interface gives it.")] = False,
+) -> None:
+    """Search with one photo, in this process: no service has to run.
+
+    Loads the models anew each time, which takes seconds; `shoplens serve` answers in milliseconds.
+    """
+    from serve_app.cli.search import search_photo
+    from serve_app.pipeline import Query
+
+    settings = load_config(config, data_dir=data_dir)
+    search_photo(settings, photo, Query(top_k=top_k, min_score=min_score), _console(), as_json=as_json)
+
+
+@app.command()
+def index(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what is indexed: collections, rows, and which one the running model searches."""
+    from serve_app.cli.index import show_index
+
+    show_index(load_config(config, data_dir=data_dir), _console(), as_json=as_json)
+
+
+@weights_app.command()
+def fetch(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Get the detector's weights, from Ultralytics' release or from npm, and check their sha256."""
+    from serve_app.cli.weights import fetch_weights
+
+    fetch_weights(load_config(config, data_dir=data_dir), _console())
+
+
+@weights_app.command()
+def show(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Show which weights are used, whether they are whole, and the model's fingerprint."""
+    from serve_app.cli.weights import show_weights
+
+    show_weights(load_config(config, data_dir=data_dir), _console())
+
+
+def main() -> None:
+    """Run the command line; errors of ours end in one line and an exit code, without a traceback."""
+    try:
+        app(standalone_mode=True)
+    except ShoplensError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error.message}", markup=False)
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: ShoplensError) -> int:
+    """Return what a script can act on: the caller's input, the set-up, or something that is away."""
+    if isinstance(error, (BadInput, BadManifest)):
+        return EXIT_BAD_INPUT
+    if isinstance(error, SetupError):
+        return EXIT_SETUP
+    return EXIT_UNAVAILABLE if isinstance(error, Unavailable) else 1

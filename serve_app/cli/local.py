@@ -1,0 +1,44 @@
+"""What several commands need on this machine: the index, the weights, the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from serve_app import laptop
+from serve_app.config import Config
+from serve_app.errors import BadWeights
+
+
+@contextmanager
+def milvus_uri(config: Config, console: Console) -> Iterator[str]:
+    """Yield the address of Milvus: the one in the settings, or the local one, held open until the block ends."""
+    if config.milvus.uri is not None:
+        yield config.milvus.uri
+        return
+    from serve_app.milvus.local import LocalMilvus
+
+    local = LocalMilvus(config.data_dir)
+    with console.status("opening the index …"):
+        uri = local.open()
+    try:
+        yield uri
+    finally:
+        local.close()
+
+
+def need_detector_weights(config: Config) -> None:
+    """Raise BadWeights, with the command that gets them, where the detector's weights are not there."""
+    if not config.detector_weights.is_file():
+        raise BadWeights(
+            f"the detector's weights are not at {config.detector_weights}; `shoplens weights fetch` gets them"
+        )
+
+
+def set_ray_environment() -> None:
+    """Set what Ray reads when it is imported; the user's own values win."""
+    for name, value in laptop.ENVIRONMENT.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,38 @@
+"""The whole query flow in one process, without Ray: for the command line and as the benchmarks' reference."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from serve_app.collection import alias
+from serve_app.config import Config
+from serve_app.milvus.searcher import MilvusSearcher
+from serve_app.pipeline import Pipeline
+from serve_app.stages import load_detector, load_embedder
+from serve_app.weights.loader import embedder_files, fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """Hold a pipeline that is ready, and what it searches."""
+
+    pipeline: Pipeline
+    searcher: MilvusSearcher
+    fingerprint: str
+
+
+@asynccontextmanager
+async def searching(config: Config, uri: str) -> AsyncIterator[Searching]:
+    """Load the models and search Milvus at `uri` until the block ends; raises BadWeights, BadConfig."""
+    model = fingerprint(embedder_files(config.embedder.head))
+    async with AsyncExitStack() as stack:
+        detector = load_detector(config)
+        stack.push_async_callback(detector.close)
+        embedder = load_embedder(config)
+        stack.push_async_callback(embedder.close)
+        searcher = MilvusSearcher(uri, config.milvus, alias(config.catalogue, model))
+        stack.push_async_callback(searcher.close)
+        pipeline = Pipeline(detector, embedder, searcher, rows_per_product=config.searcher.candidates_per_product)
+        yield Searching(pipeline, searcher, model)

@@ -1,0 +1,72 @@
+import subprocess
+import sys
+
+import pytest
+
+from serve_app import __version__
+from serve_app.cli import EXIT_BAD_INPUT, EXIT_SETUP, EXIT_UNAVAILABLE, app, exit_code
+from serve_app.errors import BadConfig, BadManifest, EmptyBody, MilvusUnavailable, ShoplensError
+
+
+def shoplens(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "serve_app.cli", *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (EmptyBody("x"), EXIT_BAD_INPUT),
+        (BadManifest("x"), EXIT_BAD_INPUT),
+        (BadConfig("x"), EXIT_SETUP),
+        (MilvusUnavailable("x"), EXIT_UNAVAILABLE),
+        (ShoplensError("x"), 1),
+    ],
+)
+def test_exit_code_tells_whose_turn_it_is(error, code):
+    assert exit_code(error) == code
+
+
+def test_every_command_has_help():
+    names = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert names == {"serve", "import", "search", "index"}
+    assert all(command.callback.__doc__ for command in app.registered_commands)
+
+
+def test_help_teaches_the_manifest():
+    outcome = shoplens("import", "--help")
+    assert outcome.returncode == 0
+    assert "product_id" in outcome.stdout
+
+
+def test_version_is_printed():
+    assert shoplens("--version").stdout.strip() == __version__
+
+
+def test_error_is_one_line_without_traceback(tmp_path):
+    wrong = tmp_path / "shoplens.yaml"
+    wrong.write_text("detektor: 1\n")
+    outcome = shoplens("index", "--config", str(wrong))
+    assert outcome.returncode == EXIT_SETUP
+    assert outcome.stderr.startswith("error: the settings are wrong: detektor")
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_photo_that_is_not_there_is_named(tmp_path):
+    outcome = shoplens("search", str(tmp_path / "chair.jpg"), "--data-dir", str(tmp_path))
+    assert outcome.returncode == EXIT_BAD_INPUT
+    assert "chair.jpg" in outcome.stderr
+
+
+def test_missing_weights_name_the_command_that_gets_them(tmp_path):
+    outcome = shoplens("serve", "--data-dir", str(tmp_path))
+    assert outcome.returncode == EXIT_SETUP
+    assert "shoplens weights fetch" in outcome.stderr
+
+
+def test_unknown_command_is_a_usage_error():
+    assert shoplens("serach").returncode == EXIT_BAD_INPUT
+
+
+def test_command_line_loads_no_heavy_library():
+    code = "import sys, serve_app.cli; sys.exit(any(m in sys.modules for m in ('ray', 'torch', 'pymilvus', 'pyarrow')))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
