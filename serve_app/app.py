@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application, Deployment
 from ray.serve._private.constants import SERVE_LOGGER_NAME
 
 from serve_app import deployments
 from serve_app.config import Config, StageConfig
-from serve_app.errors import BadConfig
+from serve_app.errors import StageUnavailable
 from serve_app.weights.loader import embedder_files, fingerprint
 
 APPLICATION = "shoplens"
@@ -107,17 +107,20 @@ def local_ray(config: Config) -> Iterator[None]:
     """Run a Ray of this machine's own until the block ends.
 
     The environment of `serve_app.laptop` has to be set before this module is imported. Ray takes the
-    process's signal handlers while it starts.
+    process's signal handlers while it starts. Raises StageUnavailable where it does not start.
     """
-    ray.init(
-        address="local",
-        num_cpus=LOGICAL_CPUS,
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _metrics_export_port=config.http.metrics_port,
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=LOGICAL_CPUS,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _metrics_export_port=config.http.metrics_port,
+        )
+    except (ConnectionError, RuntimeError, RayError) as error:
+        raise StageUnavailable(f"Ray does not start; its logs are in /tmp/ray/session_latest/logs: {error}") from error
     try:
         yield
     finally:
@@ -126,8 +129,7 @@ def local_ray(config: Config) -> Iterator[None]:
 
 @contextmanager
 def serving(config: Config) -> Iterator[None]:
-    """Serve the application on the Ray that runs until the block ends; raises BadConfig where the port is taken."""
-    _check_port(config.http.host, config.http.port)
+    """Serve the application on the Ray that runs, until the block ends."""
     logging.getLogger(SERVE_LOGGER_NAME).setLevel(logging.WARNING)
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": config.http.host, "port": config.http.port})
@@ -135,12 +137,3 @@ def serving(config: Config) -> Iterator[None]:
         yield
     finally:
         serve.shutdown()  # type: ignore[no-untyped-call]
-
-
-def _check_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise BadConfig(f"{host}:{port} can't be listened on ({error.strerror}); choose another --port") from error

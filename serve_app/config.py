@@ -5,13 +5,14 @@ Secrets come from the environment or from files alone, never from the YAML file.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from serve_app.errors import BadConfig
@@ -20,6 +21,15 @@ DETECTOR_FILE = Path("weights/yolo26n.pt")
 """Where the detector's weights lie in the data directory."""
 
 Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+
+
+def _ip_address(text: str) -> str:
+    if text == "localhost":
+        return "127.0.0.1"
+    return str(ipaddress.ip_address(text))
+
+
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
 
 
 class Section(BaseModel):
@@ -81,7 +91,7 @@ class IngressConfig(StageConfig):
 
 
 class HttpConfig(Section):
-    host: str = Field("127.0.0.1", description="address the service listens on")
+    host: IpAddress = Field("127.0.0.1", description="IP address the service listens on")
     port: int = Field(8000, ge=1, le=65535, description="port the service listens on")
     metrics_port: int = Field(8001, ge=1, le=65535, description="port of this node's metrics, shown at /metrics too")
 
@@ -183,11 +193,25 @@ def load_config(path: Path | None = None, *, data_dir: Path | None = None) -> Co
     try:
         config = Config(**values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise BadConfig(f"the settings are wrong: {problems}") from error
+        raise _wrong(error) from error
     if data_dir is not None and config.data_dir != data_dir:
         config = config.model_copy(update={"data_dir": data_dir})
     return config
+
+
+def at_address(config: Config, host: str | None, port: int | None) -> Config:
+    """Return the settings with another address of the service, where one is given; raises BadConfig."""
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    try:
+        http = HttpConfig.model_validate(config.http.model_dump() | given)
+    except ValidationError as error:
+        raise _wrong(error) from error
+    return config.model_copy(update={"http": http})
+
+
+def _wrong(error: ValidationError) -> BadConfig:
+    problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return BadConfig(f"the settings are wrong: {problems}")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

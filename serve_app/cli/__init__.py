@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from serve_app import __version__
-from serve_app.config import load_config
+from serve_app.config import at_address, load_config
 from serve_app.errors import BadInput, BadManifest, SetupError, ShoplensError, Unavailable
 
 EXIT_BAD_INPUT = 2
@@ -70,10 +70,7 @@ def serve(
     """
     from serve_app.cli.serve import serve as run
 
-    settings = load_config(config, data_dir=data_dir)
-    changed = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    http = settings.http.model_copy(update=changed)
-    run(settings.model_copy(update={"http": http}), _console())
+    run(at_address(load_config(config, data_dir=data_dir), host, port), _console())
 
 
 @app.command(name="import")

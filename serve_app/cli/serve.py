@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from serve_app.cli.local import milvus_uri, need_detector_weights, set_ray_environment
 from serve_app.config import Config
+from serve_app.errors import BadConfig
 from serve_app.telemetry import LOG_FILE
 
 READY_TIMEOUT_S = 60.0
@@ -20,6 +22,8 @@ POLL_S = 0.2
 def serve(config: Config, console: Console) -> None:
     """Serve on this machine until SIGINT or SIGTERM."""
     need_detector_weights(config)
+    _check_port(config.http.host, config.http.port, "--port")
+    _check_port(config.http.host, config.http.metrics_port, "http.metrics_port")
     set_ray_environment()
     signals = _Signals()
     signals.take()
@@ -96,3 +100,14 @@ def _wait_until_ready(address: str) -> str | None:
 
 _NO_INDEX = "shoplens import"
 """An index that is missing does not come by waiting: the reason names the command that makes one."""
+
+
+def _check_port(host: str, port: int, option: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BadConfig(
+                f"{host}:{port} can't be used ({error.strerror}); choose another {option}"
+            ) from error

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.config import Config, default_data_dir, load_config
+from serve_app.config import Config, at_address, default_data_dir, load_config
 from serve_app.errors import BadConfig
 
 
@@ -68,3 +68,14 @@ def test_settings_survive_the_way_to_a_replica(monkeypatch):
 
 def test_data_dir_follows_xdg():
     assert default_data_dir({"XDG_DATA_HOME": "/data"}) == Path("/data/shoplens")
+
+
+def test_command_line_wins_over_the_environment(monkeypatch):
+    monkeypatch.setenv("SHOPLENS_HTTP__PORT", "9000")
+    assert at_address(load_config(), None, 9001).http.port == 9001
+
+
+def test_address_is_checked_like_any_setting():
+    assert at_address(load_config(), "localhost", None).http.host == "127.0.0.1"
+    with pytest.raises(BadConfig, match="host"):
+        at_address(load_config(), "my-laptop", None)
