@@ -147,7 +147,8 @@ def _search_all(url: str, queries: dict[str, Path], console: Console) -> None:
     anywhere = right_anywhere / len(queries)
     console.print(
         f"\nThe right model of {len(queries)} came first in the main object's list for {right} photos: {share:.0%} "
-        f"({anywhere:.0%} in the list of any object)"
+        f"({anywhere:.0%} in the list of any object)",
+        soft_wrap=True,
     )
 
 
