@@ -234,7 +234,10 @@ def parse_collection_name(catalogue: str, name: str) -> tuple[str, datetime] | N
     match = re.fullmatch(rf"{re.escape(catalogue)}_([0-9a-f]{{12}})_(\d{{8}}T\d{{6}}Z)", name)
     if match is None:
         return None
-    return match[1], datetime.strptime(match[2], STAMP).replace(tzinfo=UTC)
+    try:
+        return match[1], datetime.strptime(match[2], STAMP).replace(tzinfo=UTC)
+    except ValueError:  # digits that are no time
+        return None
 
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
 from pymilvus import AsyncMilvusClient, MilvusClient
@@ -29,6 +31,11 @@ GRPC_OPTIONS = {
     "grpc.max_reconnect_backoff_ms": 1000,
 }
 
+# Milvus Lite's server hangs up on pymilvus, which pings every 10 s, with "too many pings"; a server on this machine
+# needs no pings to be known as gone: https://github.com/grpc/grpc/blob/master/doc/keepalive.md.
+NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": False}
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
 HOW_TO_INDEX = "`shoplens import MANIFEST` makes an index"
 
 # Codes of the server: https://github.com/milvus-io/milvus/blob/master/pkg/util/merr/errors.go;
@@ -49,16 +56,18 @@ def connect(config: MilvusConfig, uri: str) -> MilvusClient:
 
     Raises MilvusUnavailable, or BadConfig where the server refuses the user.
     """
+    _silence()
     with translated():
         return MilvusClient(
-            uri, token=_token(config), timeout=CONNECT_TIMEOUT_S, dedicated=True, grpc_options=GRPC_OPTIONS
+            uri, token=_token(config), timeout=CONNECT_TIMEOUT_S, dedicated=True, grpc_options=_grpc_options(uri)
         )
 
 
 def async_client(config: MilvusConfig, uri: str) -> AsyncMilvusClient:
     """Return a client that connects when it is entered."""
+    _silence()
     return AsyncMilvusClient(
-        uri, token=_token(config), timeout=config.attempt_timeout_s, dedicated=True, grpc_options=GRPC_OPTIONS
+        uri, token=_token(config), timeout=config.attempt_timeout_s, dedicated=True, grpc_options=_grpc_options(uri)
     )
 
 
@@ -66,6 +75,15 @@ def is_lite(client: MilvusClient) -> bool:
     """Tell Milvus Lite from a server; the server of the PyPI package `milvus` calls itself `v2.3.5-lite`."""
     with translated():
         return str(client.get_server_version(timeout=CONNECT_TIMEOUT_S)).startswith("milvus_lite")
+
+
+def _silence() -> None:
+    """Keep pymilvus from logging each error, with its traceback, that it raises too."""
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+
+
+def _grpc_options(uri: str) -> dict[str, Any]:
+    return GRPC_OPTIONS | (NO_PINGS if urlsplit(uri).hostname in LOOPBACK else {})
 
 
 def _token(config: MilvusConfig) -> str:

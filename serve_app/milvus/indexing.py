@@ -34,23 +34,6 @@ NAME_ATTEMPTS = 5
 """Names tell seconds: as many indexes of one model may be made within one."""
 
 
-def create(
-    client: MilvusClient,
-    config: MilvusConfig,
-    catalogue: str,
-    fingerprint: str,
-    now: datetime,
-    properties: Mapping[str, str] | None = None,
-) -> str:
-    """Make an empty, loaded collection, point the model's alias at it and return its name.
-
-    Raises BadConfig for an index that the engine would replace, MilvusUnavailable, DeadlineExceeded.
-    """
-    name = _make(client, config, catalogue, fingerprint, now, properties or {})
-    _point(client, naming.alias(catalogue, fingerprint), name)
-    return name
-
-
 def ensure(
     client: MilvusClient,
     config: MilvusConfig,
@@ -62,6 +45,7 @@ def ensure(
     """Return the collection that the model's alias stands for, loaded; make both where the alias doesn't exist.
 
     Of several processes that do so at once, one makes the alias; the others drop what they made.
+    Raises BadConfig for an index that the engine would replace, MilvusUnavailable, DeadlineExceeded.
     """
     alias = naming.alias(catalogue, fingerprint)
     standing = resolve(client, alias)
@@ -233,10 +217,3 @@ def _claim(client: MilvusClient, alias: str, name: str) -> str:
             raise
     # Asked for even after a success: Milvus Lite lets two processes that are at it at once both succeed.
     return resolve(client, alias) or name
-
-
-def _point(client: MilvusClient, alias: str, name: str) -> None:
-    """Let the alias stand for a collection that is loaded."""
-    if _claim(client, alias, name) != name:
-        with translated():
-            client.alter_alias(name, alias, timeout=CALL_TIMEOUT_S)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from pymilvus import AsyncMilvusClient
@@ -13,7 +13,7 @@ from pymilvus.client.types import LoadState
 from serve_app.collection import HIT_FIELDS, IndexState, to_hit
 from serve_app.config import MilvusConfig
 from serve_app.domain import Embeddings, Hit
-from serve_app.errors import IndexMissing
+from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable
 from serve_app.milvus.client import async_client, translated
 from serve_app.pipeline import MAX_ROWS
 
@@ -21,8 +21,8 @@ from serve_app.pipeline import MAX_ROWS
 class MilvusSearcher:
     """Search the collection that `alias` stands for; use it in one event loop.
 
-    Each call is one attempt of at most `config.attempt_timeout_s`. Calls raise MilvusUnavailable,
-    DeadlineExceeded, and `search` IndexMissing; the next call after an error starts from a new connection if need be.
+    Each call is one attempt of at most `config.attempt_timeout_s`. Calls raise MilvusUnavailable, also when that time
+    is over, and `search` IndexMissing; the next call after an error starts from a new connection if need be.
     """
 
     def __init__(self, uri: str, config: MilvusConfig, alias: str) -> None:
@@ -38,29 +38,25 @@ class MilvusSearcher:
         if len(embeddings) == 0:
             return []
         k = min(k, MAX_ROWS)
-        with translated():
-            async with asyncio.timeout(self._config.attempt_timeout_s):
-                client = await self._connected()
-                found = await client.search(
-                    self._alias,
-                    data=list(embeddings),
-                    anns_field="vector",
-                    limit=k,
-                    output_fields=list(HIT_FIELDS),
-                    # An exact index ignores `ef`, so the kind of index need not be asked for.
-                    search_params={"metric_type": "COSINE", "params": {"ef": max(self._config.ef, k)}},
-                    retry_times=0,
-                )
+        async with self._attempt() as client:
+            found = await client.search(
+                self._alias,
+                data=list(embeddings),
+                anns_field="vector",
+                limit=k,
+                output_fields=list(HIT_FIELDS),
+                # An exact index ignores `ef`, so the kind of index need not be asked for.
+                search_params={"metric_type": "COSINE", "params": {"ef": max(self._config.ef, k)}},
+                retry_times=0,
+            )
         return [_hits(rows) for rows in found]
 
     async def index(self) -> IndexState:
         """Say what the alias stands for now."""
         try:
-            with translated():
-                async with asyncio.timeout(self._config.attempt_timeout_s):
-                    client = await self._connected()
-                    target = await client.describe_alias(self._alias, retry_times=0)
-                    state = await client.get_load_state(target["collection_name"], retry_times=0)
+            async with self._attempt() as client:
+                target = await client.describe_alias(self._alias, retry_times=0)
+                state = await client.get_load_state(target["collection_name"], retry_times=0)
         except IndexMissing:
             return IndexState(None, loaded=False)
         return IndexState(target["collection_name"], loaded=state["state"] == LoadState.Loaded)
@@ -68,6 +64,17 @@ class MilvusSearcher:
     async def close(self) -> None:
         """Close the connection; calls after it fail."""
         await self._exits.aclose()
+
+    @asynccontextmanager
+    async def _attempt(self) -> AsyncIterator[AsyncMilvusClient]:
+        """Bound a call in time and translate its errors."""
+        try:
+            with translated():
+                async with asyncio.timeout(self._config.attempt_timeout_s):
+                    yield await self._connected()
+        except DeadlineExceeded as error:
+            # The caller's own deadline may still be far: what ran out is the time that Milvus is given.
+            raise MilvusUnavailable(f"{error.message}; try again shortly") from error
 
     async def _connected(self) -> AsyncMilvusClient:
         """Connect once: the client itself makes one connection per call that finds none."""

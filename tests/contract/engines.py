@@ -30,7 +30,7 @@ class Engine:
     client: MilvusClient
 
     def make_index(self, catalogue: str) -> "Index":
-        indexing.create(self.client, CONFIG, catalogue, FINGERPRINT, NOW)
+        indexing.ensure(self.client, CONFIG, catalogue, FINGERPRINT, NOW)
         return Index(self, catalogue)
 
 
@@ -62,7 +62,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 class Wire:
-    """Forward a port of its own to an engine, until it is cut."""
+    """Forward a port of its own to an engine, until it is cut or held up."""
 
     def __init__(self, uri: str) -> None:
         target = urlsplit(uri)
@@ -70,12 +70,17 @@ class Wire:
         self._port = 0
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
     async def mend(self) -> None:
+        self._flows.set()
+        if self._server is not None and self._server.is_serving():
+            return
         self._server = await asyncio.start_server(self._join, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
@@ -85,6 +90,10 @@ class Wire:
         for end in list(self._ends):
             end.transport.abort()
 
+    def hold(self) -> None:
+        """Keep all that comes, as a server does that hangs."""
+        self._flows.clear()
+
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(self._host, self._target)
         await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
@@ -93,6 +102,7 @@ class Wire:
         self._ends.add(writer)
         with suppress(ConnectionError):
             while data := await reader.read(2**16):
+                await self._flows.wait()
                 writer.write(data)
                 await writer.drain()
         self._ends.discard(writer)

@@ -12,12 +12,16 @@ from serve_app.domain import EMBEDDING_DIM, Embeddings, View
 
 
 def embeddings(count: int, seed: int) -> Embeddings:
+    """Return embeddings that can't be written to, like those that come from Ray."""
     drawn = np.random.default_rng(seed).normal(size=(count, EMBEDDING_DIM))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    found: Embeddings = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    found.setflags(write=False)
+    return found
 
 
 def embedding(name: str) -> npt.NDArray[np.float32]:
-    return embeddings(1, seed=zlib.crc32(name.encode()))[0]
+    found: npt.NDArray[np.float32] = embeddings(1, seed=zlib.crc32(name.encode()))[0]
+    return found
 
 
 def row(image_id: str, view: View = View.WHOLE, **values: Any) -> Row:

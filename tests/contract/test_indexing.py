@@ -6,13 +6,15 @@ from datetime import timedelta
 
 import pytest
 
-from serve_app.collection import alias
+from serve_app.collection import IndexInfo, alias
 from serve_app.config import MilvusConfig
 from serve_app.errors import BadConfig
 from serve_app.milvus import indexing
 from serve_app.milvus.client import connect, is_lite
 from tests.contract.engines import CONFIG, FINGERPRINT, NOW, Engine, Index
 from tests.contract.rows import row
+
+OLDER_MODEL = "ba9876543210"
 
 
 def test_engines_are_told_apart(engine: Engine) -> None:
@@ -38,16 +40,17 @@ def test_fingerprint_and_settings_are_kept_with_the_collection(index: Index) -> 
 
 
 def test_indexes_are_described_newest_first(engine: Engine) -> None:
-    older = indexing.create(engine.client, CONFIG, "described", FINGERPRINT, NOW)
-    newer = indexing.create(engine.client, CONFIG, "described", FINGERPRINT, NOW + timedelta(hours=1))
+    older = indexing.ensure(engine.client, CONFIG, "described", OLDER_MODEL, NOW)
+    newer = indexing.ensure(engine.client, CONFIG, "described", FINGERPRINT, NOW + timedelta(hours=1))
     Index(engine, "described").writer().write([row("a"), row("b")])
+    engine.client.drop_alias(alias("described", OLDER_MODEL))
     engine.client.release_collection(older)
     first, second = indexing.describe(engine.client, "described")
-    assert (first.collection, first.alias, first.rows, first.loaded, first.created) == (
-        (newer, alias("described", FINGERPRINT), 2, True, NOW + timedelta(hours=1))
+    index_type = "FLAT" if engine.name == "lite" else "HNSW"
+    assert first == IndexInfo(
+        alias("described", FINGERPRINT), newer, FINGERPRINT, 2, True, index_type, NOW + timedelta(hours=1)
     )
-    assert (second.collection, second.alias, second.rows, second.loaded) == (older, None, None, False)
-    assert first.index_type == ("FLAT" if engine.name == "lite" else "HNSW")
+    assert second == IndexInfo(None, older, OLDER_MODEL, None, False, index_type, NOW)
 
 
 def test_other_catalogues_are_not_described(index: Index) -> None:
@@ -68,9 +71,10 @@ def test_ensuring_loads_what_was_released(engine: Engine) -> None:
     assert indexing.is_loaded(engine.client, name)
 
 
-def test_indexes_made_within_a_second_have_names_of_their_own(engine: Engine) -> None:
-    names = {indexing.create(engine.client, CONFIG, "quick", FINGERPRINT, NOW) for _ in range(2)}
-    assert len(names) == 2
+def test_a_name_that_is_taken_is_not_taken_again(engine: Engine) -> None:
+    first = indexing.ensure(engine.client, CONFIG, "quick", FINGERPRINT, NOW)
+    engine.client.drop_alias(alias("quick", FINGERPRINT))
+    assert indexing.ensure(engine.client, CONFIG, "quick", FINGERPRINT, NOW) != first
 
 
 def test_a_race_ends_with_one_index(engine: Engine) -> None:
@@ -97,5 +101,5 @@ def test_a_race_ends_with_one_index(engine: Engine) -> None:
 def test_lite_refuses_an_index_that_it_would_replace(lite: Engine) -> None:
     config = MilvusConfig.model_construct(**{**CONFIG.model_dump(), "index_type": "DISKANN"})
     with pytest.raises(BadConfig, match="Milvus Lite has no DISKANN"):
-        indexing.create(lite.client, config, "replaced", FINGERPRINT, NOW)
+        indexing.ensure(lite.client, config, "replaced", FINGERPRINT, NOW)
     assert indexing.describe(lite.client, "replaced") == []

@@ -3,19 +3,22 @@
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import numpy as np
 import pytest
 
 from serve_app.collection import IndexState, Row
+from serve_app.config import MilvusConfig
 from serve_app.domain import View
 from serve_app.errors import IndexMissing, MilvusUnavailable
 from serve_app.milvus import indexing
 from serve_app.milvus.searcher import MilvusSearcher
-from tests.contract.engines import CONFIG, Index, eventually, wire
+from tests.contract.engines import CONFIG, Index, Wire, eventually, wire
 from tests.contract.fake import FakeSearcher
 from tests.contract.rows import embeddings, row
 
+IMPATIENT = MilvusConfig(attempt_timeout_s=2)
 ODD_TEXT = 'Müller\'s "5\\6" \n\t 椅子 🪑'
 ROWS = [
     *(row(f"image-{number:03}", category_root="ABCDE"[number % 5]) for number in range(120)),
@@ -26,6 +29,22 @@ ROWS = [
     row("twin-b", vector=row("twin").vector),
     row("twin-a", vector=row("twin").vector),
 ]
+
+
+class Line(ABC):
+    """Hold a searcher of its own, and break what joins it to the engine."""
+
+    searcher: FakeSearcher | MilvusSearcher
+
+    @abstractmethod
+    async def cut(self) -> None: ...
+
+    @abstractmethod
+    def hold(self) -> None:
+        """Let the engine hang."""
+
+    @abstractmethod
+    async def mend(self) -> None: ...
 
 
 class Subject(ABC):
@@ -47,6 +66,39 @@ class Subject(ABC):
     def unreachable(self) -> FakeSearcher | MilvusSearcher:
         """Return a searcher whose server isn't there."""
 
+    @abstractmethod
+    def line(self) -> AbstractAsyncContextManager[Line]:
+        """Make a searcher whose connection can be broken."""
+
+
+class FakeLine(Line):
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.searcher: FakeSearcher = FakeSearcher(rows)
+
+    async def cut(self) -> None:
+        self.searcher.away = True
+
+    def hold(self) -> None:
+        self.searcher.away = True
+
+    async def mend(self) -> None:
+        self.searcher.away = False
+
+
+class RealLine(Line):
+    def __init__(self, wire: Wire, index: Index) -> None:
+        self.searcher = MilvusSearcher(wire.uri, IMPATIENT, index.alias)
+        self._wire = wire
+
+    async def cut(self) -> None:
+        await self._wire.cut()
+
+    def hold(self) -> None:
+        self._wire.hold()
+
+    async def mend(self) -> None:
+        await self._wire.mend()
+
 
 class Fake(Subject):
     def __init__(self, rows: Sequence[Row]) -> None:
@@ -63,6 +115,10 @@ class Fake(Subject):
 
     def unreachable(self) -> FakeSearcher:
         return FakeSearcher([], away=True)
+
+    @asynccontextmanager
+    async def line(self) -> AsyncIterator[Line]:
+        yield FakeLine(self.searcher.rows)
 
 
 class Real(Subject):
@@ -83,6 +139,13 @@ class Real(Subject):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             return MilvusSearcher(f"http://127.0.0.1:{free.getsockname()[1]}", CONFIG, self.index.alias)
+
+    @asynccontextmanager
+    async def line(self) -> AsyncIterator[Line]:
+        async with wire(self.index.engine.uri) as far:
+            line = RealLine(far, self.index)
+            yield line
+            await line.searcher.close()
 
 
 @pytest.fixture(scope="module", params=["fake", "lite", "server"])
@@ -106,10 +169,16 @@ async def _holds(searcher: FakeSearcher | MilvusSearcher, count: int) -> bool:
 
 async def test_scores_are_exact_cosines_in_order(subject: Subject) -> None:
     queries = embeddings(3, seed=1)
-    answers = await subject.searcher.search(queries, 20)
+    answers = await subject.searcher.search(queries, len(ROWS))
     for query, hits in zip(queries, answers, strict=True):
         exact = sorted((float(query @ row.vector) for row in ROWS), reverse=True)
-        assert [hit.score for hit in hits] == pytest.approx(exact[:20], abs=1e-5)
+        assert [hit.score for hit in hits] == pytest.approx(exact, abs=1e-5)
+
+
+async def test_an_opposite_scores_minus_one(subject: Subject) -> None:
+    (hits,) = await subject.searcher.search(-ROWS[0].vector[None], len(ROWS))
+    assert hits[-1].row_id == ROWS[0].row_id
+    assert hits[-1].score == pytest.approx(-1, abs=1e-5)
 
 
 async def test_hits_are_the_rows_that_were_written(subject: Subject) -> None:
@@ -185,20 +254,39 @@ async def test_a_server_that_is_not_there_is_unavailable(subject: Subject) -> No
     await searcher.close()
 
 
-async def test_a_lost_connection_is_made_again(index: Index) -> None:
-    async with wire(index.engine.uri) as line:
-        searcher = MilvusSearcher(line.uri, CONFIG, index.alias)
-        assert await searcher.search(embeddings(1, seed=9), 1) == [[]]
+async def test_a_lost_connection_is_made_again(subject: Subject) -> None:
+    async with subject.line() as line:
+        await eventually(lambda: _answers(line.searcher))
         await line.cut()
         with pytest.raises(MilvusUnavailable):
-            await searcher.search(embeddings(1, seed=9), 1)
+            await line.searcher.search(embeddings(1, seed=9), 1)
         await line.mend()
-        await eventually(lambda: _answers(searcher))
-        await searcher.close()
+        await eventually(lambda: _answers(line.searcher))
 
 
-async def _answers(searcher: MilvusSearcher) -> bool:
+async def test_a_server_that_hangs_is_unavailable_until_it_answers(subject: Subject) -> None:
+    async with subject.line() as line:
+        await eventually(lambda: _answers(line.searcher))
+        line.hold()
+        with pytest.raises(MilvusUnavailable):
+            await line.searcher.search(embeddings(1, seed=9), 1)
+        with pytest.raises(MilvusUnavailable):
+            await line.searcher.index()
+        await line.mend()
+        await eventually(lambda: _answers(line.searcher))
+
+
+async def test_a_first_connection_to_a_server_that_hangs_is_made_again(subject: Subject) -> None:
+    async with subject.line() as line:
+        line.hold()
+        with pytest.raises(MilvusUnavailable):
+            await line.searcher.search(embeddings(1, seed=9), 1)
+        await line.mend()
+        await eventually(lambda: _answers(line.searcher))
+
+
+async def _answers(searcher: FakeSearcher | MilvusSearcher) -> bool:
     try:
-        return await searcher.search(embeddings(1, seed=9), 1) == [[]]
+        return len((await searcher.search(embeddings(1, seed=9), 1))[0]) == 1
     except MilvusUnavailable:
         return False

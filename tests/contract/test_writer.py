@@ -172,7 +172,7 @@ def test_a_killed_write_is_seen_and_repeated(index: Index, writes: int) -> None:
     index.writer().write(both(image_id))
     wanted = both(image_id, **newer(image_id, category_root="Women"))
     with pytest.raises(KilledError):
-        MilvusWriter(Dying(index.client, writes), index.alias, CONFIG).write(wanted)  # type: ignore[arg-type]
+        MilvusWriter(Dying(index.client, writes), index.alias, CONFIG).write(wanted)
     known = index.writer().known([image_id]).get(image_id)
     assert known is None or known.row_sha256 != "3" * 64
     index.writer().write(wanted)

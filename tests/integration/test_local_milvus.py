@@ -186,6 +186,7 @@ def test_a_new_user_finds_what_killed_processes_left(tmp_path: Path) -> None:
             MilvusWriter(client, ALIAS, CONFIG).write(ROWS)
         for pid in (process.pid, server["supervisor_pid"], server["pid"]):
             os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not (runs(server["pid"]) or runs(server["supervisor_pid"])))
     with LocalMilvus(tmp_path) as uri, closing(connect(CONFIG, uri)) as client:
         assert MilvusWriter(client, ALIAS, CONFIG).count() == len(ROWS)
 
