@@ -29,7 +29,6 @@ from serve_app.errors import (
     BadConfig,
     DeadlineExceeded,
     IndexMissing,
-    MilvusUnavailable,
     Overloaded,
     ShoplensError,
     StageUnavailable,
@@ -127,11 +126,7 @@ class Searcher:
         self._index = MilvusSearcher(_milvus_uri(config), config.milvus, alias(config.catalogue, fingerprint))
 
     async def search(self, embeddings: Embeddings, k: int) -> list[list[Hit]]:
-        try:
-            return await self._index.search(embeddings, k)
-        except DeadlineExceeded as error:
-            # The shopper's deadline may still be far: what ran out is the time Milvus is given.
-            raise MilvusUnavailable("Milvus didn't answer in time; try again shortly") from error
+        return await self._index.search(embeddings, k)
 
     async def __del__(self) -> None:
         await self._index.close()

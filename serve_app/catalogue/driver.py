@@ -19,7 +19,7 @@ from serve_app.config import Config
 from serve_app.errors import DeadlineExceeded, MilvusUnavailable, StageUnavailable
 from serve_app.milvus import indexing
 from serve_app.milvus.client import connect
-from serve_app.milvus.keeping import KeepingWriter
+from serve_app.milvus.writer import MilvusWriter
 from serve_app.weights.loader import DETECTOR_SHA256, embedder_files, fingerprint
 
 RUN_AGAIN = "what was written stays; run the same import again to go on"
@@ -55,7 +55,7 @@ def _run(
     after_row = 0
     with closing(connect(config.milvus, uri)) as client:
         indexing.ensure(client, config.milvus, config.catalogue, model, now, _properties(config))
-        writer = KeepingWriter(client, alias(config.catalogue, model), config.milvus)
+        writer = MilvusWriter(client, alias(config.catalogue, model), config.milvus)
         importer = Importer(config, base_folder(manifest), writer, _no_models, updated_at=updated_at)
         entries = read(manifest)
         while not first and (block := list(islice(entries, config.importing.block_rows))):
@@ -72,7 +72,7 @@ def _run(
         work = flow.Work(manifest.resolve(), [due.entry for due in first], after_row)
         yield from flow.embed(config, work, flow.Target(uri, model, updated_at), address=address)
         with closing(connect(config.milvus, uri)) as client:
-            KeepingWriter(client, alias(config.catalogue, model), config.milvus).flush()
+            MilvusWriter(client, alias(config.catalogue, model), config.milvus).flush()
 
 
 def _properties(config: Config) -> dict[str, str]:

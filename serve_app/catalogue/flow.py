@@ -34,7 +34,7 @@ from serve_app.collection import alias
 from serve_app.config import Config, MilvusConfig
 from serve_app.errors import ShoplensError, StageUnavailable
 from serve_app.milvus.client import connect
-from serve_app.milvus.keeping import KeepingWriter
+from serve_app.milvus.writer import MilvusWriter
 
 OBJECT_STORE_BYTES = 128 * 2**20
 """Entries and outcomes are texts; pixels stay inside their worker."""
@@ -168,7 +168,7 @@ class _Worker:
     def __init__(self, config: Config, base: Path, target: Target) -> None:
         self._failed = False
         milvus = _with_secrets(config.milvus)
-        writer = KeepingWriter(connect(milvus, target.uri), alias(config.catalogue, target.model), milvus)
+        writer = MilvusWriter(connect(milvus, target.uri), alias(config.catalogue, target.model), milvus)
         self._importer = Importer(
             config, base, writer, lambda: load_models(config, target.model), updated_at=target.updated_at
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,8 +59,6 @@ def _run(
         set_ray_environment()
     from serve_app.catalogue.driver import run
 
-    # It prints the traceback of every error, also of an alias that doesn't exist yet.
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("comparing with the index", total=total)
 

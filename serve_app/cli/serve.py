@@ -108,6 +108,4 @@ def _check_port(host: str, port: int, option: str) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise BadConfig(
-                f"{host}:{port} can't be used ({error.strerror}); choose another {option}"
-            ) from error
+            raise BadConfig(f"{host}:{port} can't be used ({error.strerror}); choose another {option}") from error

@@ -24,10 +24,14 @@ T = TypeVar("T")
 
 MAX_ROWS_A_CALL = 500
 MAX_BYTES_A_CALL = 8 * 2**20
+MAX_VECTORS_A_CALL = 200
+"""A row with its vector takes about 4 kB in an answer, up to 64 kB with large attributes."""
 FIRST_BACK_OFF_S = 0.1
 LONGEST_BACK_OFF_S = 5.0
 
 STORED_FIELDS = ["row_id", "image_id", "view", "image_sha256", "row_sha256", "category_root", "updated_at"]
+KEPT_FIELDS = ["image_id", "view", "vector", "image_sha256", "data"]
+"""What a row can't be made again of without the models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,13 @@ class MilvusWriter:
                 )
         return known
 
+    def stored(self, image_ids: Iterable[str]) -> dict[str, dict[View, dict[str, Any]]]:
+        """Return KEPT_FIELDS of all rows of those images, by image and view, so that they can be written again."""
+        stored: dict[str, dict[View, dict[str, Any]]] = defaultdict(dict)
+        for values in self._query(image_ids, KEPT_FIELDS, MAX_VECTORS_A_CALL):
+            stored[values["image_id"]][View(values["view"])] = values
+        return stored
+
     def write(self, rows: Sequence[Row]) -> None:
         """Store all rows of some images and return when Milvus has acknowledged them.
 
@@ -109,24 +120,23 @@ class MilvusWriter:
     def _stored(self, image_ids: Iterable[str]) -> dict[str, dict[str, _Stored]]:
         """Return the stored rows by image and view, asked for by their keys, which every engine looks up fast."""
         stored: dict[str, dict[str, _Stored]] = defaultdict(dict)
-        row_ids = (naming.row_id(image_id, view) for image_id in image_ids for view in View)
-        for chunk in _chunks(row_ids, MAX_ROWS_A_CALL):
-            for values in self._query(chunk):
-                row = _Stored(**{name: values[name] for name in STORED_FIELDS})
-                stored[row.image_id][row.view] = row
+        for values in self._query(image_ids, STORED_FIELDS, MAX_ROWS_A_CALL):
+            row = _Stored(**{name: values[name] for name in STORED_FIELDS})
+            stored[row.image_id][row.view] = row
         return stored
 
-    def _query(self, row_ids: Sequence[str]) -> list[dict[str, Any]]:
-        # Strong: sees what a killed run wrote a moment ago.
-        return self._repeat(
-            lambda: self._client.query(
+    def _query(self, image_ids: Iterable[str], fields: list[str], rows_a_call: int) -> Iterator[dict[str, Any]]:
+        for chunk in _chunks((naming.row_id(i, view) for i in image_ids for view in View), rows_a_call):
+            # Strong: sees what a killed run wrote a moment ago.
+            query = partial(
+                self._client.query,
                 self._alias,
-                filter=_by_key(row_ids),
-                output_fields=STORED_FIELDS,
+                filter=_by_key(chunk),
+                output_fields=fields,
                 consistency_level="Strong",
                 timeout=self._timeout_s,
             )
-        )
+            yield from self._repeat(query)
 
     def _delete(self, row_ids: Iterable[str]) -> None:
         for chunk in _chunks(row_ids, MAX_ROWS_A_CALL):

@@ -10,10 +10,6 @@ from serve_app.milvus.local import LocalMilvus
 from tests.contract.engines import CONFIG, Engine, Index
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("filterwarnings", "error:::serve_app")
-
-
 @pytest.fixture(scope="session")
 def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with LocalMilvus(tmp_path_factory.mktemp("lite")) as uri:

@@ -44,6 +44,17 @@ def test_many_images_take_several_calls(index: Index) -> None:
     assert set(index.writer().known(image_ids)) == set(image_ids)
 
 
+def test_rows_are_given_back_to_be_written_again(index: Index) -> None:
+    rows = both("kept", data={"label": "chair"})
+    index.writer().write(rows)
+    found = index.writer().stored(["kept", "unknown"])
+    assert set(found) == {"kept"}
+    assert set(found["kept"]) == set(View)
+    for old in rows:
+        np.testing.assert_allclose(found["kept"][old.view]["vector"], old.vector, atol=1e-6)
+        assert found["kept"][old.view]["data"] == {"label": "chair"}
+
+
 def test_every_field_is_stored(index: Index) -> None:
     full = row(
         "full",
