@@ -2,7 +2,7 @@
 
 Both sides stand at once on this machine and take turns, so that its noise meets both. The bare side is one
 process without Ray; its model threads are tried at all cores and at half of them, and the faster is the
-reference. The service's stage threads add up to the cores.
+reference. The service's detector gets a third of the cores and its embedder two, as their work is divided.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -66,7 +67,7 @@ def main() -> int:
         return 0
     console = Console()
     try:
-        report = run(arguments.data_dir, rounds=2 if arguments.quick else 5, console=console)
+        report = run(arguments.data_dir, arguments.threads, rounds=2 if arguments.quick else 5, console=console)
     except (ShoplensError, CantFetch, subprocess.SubprocessError, TimeoutError) as error:
         console.print(f"could not run: {error}", markup=False)
         return EXIT_COULD_NOT_RUN
@@ -86,14 +87,22 @@ def _arguments() -> argparse.Namespace:
         default=default_data_dir(os.environ).with_name("shoplens-demo"),
         help="the demo's folder; filled where it is empty (default: %(default)s)",
     )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs=2,
+        metavar=("DETECTOR", "EMBEDDER"),
+        default=[max(1, cores() // 3), math.ceil(cores() * 2 / 3)],
+        help="threads of the service's stages (default: %(default)s)",
+    )
     parser.add_argument("--bare", type=int, metavar="THREADS", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def run(data_dir: Path, *, rounds: int, console: Console) -> Report:
+def run(data_dir: Path, stage_threads: list[int], *, rounds: int, console: Console) -> Report:
     """Measure both sides; raises ShoplensError, CantFetch, CalledProcessError and TimeoutError."""
     photos = [path.read_bytes() for path in _prepare(data_dir, console)]
-    threads = {"detector": max(1, cores() // 2), "embedder": max(1, cores() - cores() // 2)}
+    threads = dict(zip(("detector", "embedder"), stage_threads, strict=True))
     report = Report("bench_query", {"rounds": rounds, "searches": SEARCHES, "photos": len(photos), "threads": threads})
     with (
         LocalMilvus(data_dir) as uri,

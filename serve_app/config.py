@@ -77,6 +77,7 @@ class DetectorConfig(ModelStageConfig):
 
 class EmbedderConfig(ModelStageConfig):
     head: Path | None = Field(None, description="a head of your own (safetensors); default: the starter head")
+    threads: int = Field(2, ge=1, description="CPU threads the model computes with; its work is twice the detector's")
     max_batch: int = Field(16, ge=1, description="most crops in one batch")
 
 
