@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -189,9 +190,12 @@ def test_documentation_is_served(service):
 
 def test_nothing_listens_beyond_loopback(service):
     """Ray trusts whoever reaches its ports."""
-    listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=True).stdout
-    addresses = {line.split()[3].rsplit(":", 1)[0] for line in listening.splitlines()}
-    assert addresses <= {"127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"}
+    listening = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout.splitlines()
+    milvus = json.loads((service.data_dir / "milvus/server.json").read_text())
+    own = {service.process.pid, *service.descendants(), milvus["pid"]}
+    ours = [line.split()[3] for line in listening if own & {int(pid) for pid in re.findall(r"pid=(\d+)", line)}]
+    assert f"127.0.0.1:{service.port}" in ours
+    assert {address.rsplit(":", 1)[0] for address in ours} <= {"127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"}
 
 
 def test_service_stops_when_told_and_leaves_no_process(tmp_path, weights):
