@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import ray
@@ -124,7 +125,8 @@ def local_ray(config: Config) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        with _unheard():
+            ray.shutdown()
 
 
 @contextmanager
@@ -136,4 +138,12 @@ def serving(config: Config) -> Iterator[None]:
         serve.run(build_app(arguments(config)), name=APPLICATION, route_prefix="/", blocking=False)
         yield
     finally:
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        with _unheard():
+            serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep Ray from telling people that its controller, which was asked to end, has ended."""
+    with redirect_stdout(io.StringIO()):
+        yield

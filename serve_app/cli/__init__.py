@@ -42,8 +42,12 @@ DataDirOption = Annotated[
 ]
 
 
+PIPED_WIDTH = 200
+"""Columns where the output is no terminal: names are not to be cut."""
+
+
 def _console() -> Console:
-    return Console(highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 @app.callback(invoke_without_command=True)

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from serve_app.cli.local import milvus_uri
 from serve_app.collection import IndexInfo
@@ -31,7 +31,7 @@ def show_index(config: Config, console: Console, *, as_json: bool) -> None:
 
 
 def _table(found: list[IndexInfo], model: str) -> Table:
-    table = Table("collection", "model", "in use", "rows", "index", "made (UTC)", box=None, pad_edge=False)
+    table = Table(Column("collection", no_wrap=True), "model", "in use", "rows", "index", "made (UTC)", box=None)
     for info in found:
         table.add_row(
             info.collection,

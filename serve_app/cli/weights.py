@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from serve_app.config import Config
 from serve_app.errors import BadConfig, BadWeights
@@ -29,7 +29,7 @@ def show_weights(config: Config, console: Console) -> None:
         files.backbone: digest(files.backbone),
         files.head: digest(files.head),
     }
-    table = Table("weights", "sha256", "state", box=None, pad_edge=False)
+    table = Table(Column("weights", overflow="fold"), "sha256", "state", box=None, pad_edge=False)
     broken = False
     for path, sha256 in wanted.items():
         state = "whole"
