@@ -10,7 +10,6 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.exceptions import RayError
 from ray.serve import Application, Deployment
 from ray.serve._private.constants import SERVE_LOGGER_NAME
 
@@ -120,7 +119,7 @@ def local_ray(config: Config) -> Iterator[None]:
             logging_level=logging.ERROR,
             _metrics_export_port=config.http.metrics_port,
         )
-    except (ConnectionError, RuntimeError, RayError) as error:
+    except Exception as error:  # Ray's own errors at start are of no class below it
         raise StageUnavailable(f"Ray does not start; its logs are in /tmp/ray/session_latest/logs: {error}") from error
     try:
         yield

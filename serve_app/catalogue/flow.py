@@ -96,7 +96,7 @@ def _ray(config: Config, address: str | None) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         ray.init(address=address or "local", **options)
-    except (ConnectionError, RayError) as error:
+    except Exception as error:  # Ray's own errors at start are of no class below it
         raise StageUnavailable(f"Ray can't be reached: {error}") from error
     try:
         yield
