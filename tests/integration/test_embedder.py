@@ -56,6 +56,16 @@ def test_other_shapes_are_refused(embedder, shape):
         embedder.embed(np.zeros(shape, np.uint8))
 
 
+def test_crops_that_are_no_bytes_are_refused(embedder, crops):
+    with pytest.raises(ValueError, match="uint8"):
+        embedder.embed(crops[:1].astype(np.float32))
+
+
+def test_same_crop_finds_itself_at_full_score(embedder, crops):
+    first, again = embedder.embed(np.stack([crops[0], crops[1], crops[0]]))[[0, 2]]
+    assert first @ again >= 0.999
+
+
 def test_photos_of_one_radio_are_nearer_than_those_of_others(embeddings, radios):
     similarity = embeddings @ embeddings.T
     names = np.array([path.parent.name for path in radios.images])
