@@ -3,11 +3,11 @@
 The backbone runs once over all photos and some augmented copies of them, which are kept in a cache folder;
 training itself takes a minute. Photos of one product are drawn together (supervised contrastive loss, Khosla et
 al. 2020), while a second loss keeps the similarities that the frozen features had, so that things which
-training never saw lose nothing.
+training never saw lose little. A head that finds less than the frozen last stage is not written.
 
 The starter head was trained with the photos of the Magento Luma sample catalogue (OSL-3.0 / AFL-3.0), as far as
 their styles are not held out, and with the Clothing Dataset (CC0-1.0), each photo of which counts as a product.
-The radios of the demo are only ever measured with. Folders:
+No radio of the demo was trained with; half of their models helped to choose the stages' weights. Folders:
 
     LUMA/manifest.csv   with the columns product_id, style, image, category, view
     CLOTHING/**/*.jpg
@@ -20,10 +20,12 @@ import argparse
 import csv
 import hashlib
 import os
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,23 +34,23 @@ from PIL import Image, ImageEnhance
 from pytorch_metric_learning.losses import SupConLoss
 from rich.console import Console
 from rich.progress import track
-from safetensors.numpy import save_file
+from safetensors import numpy as safetensors
 from torch import Tensor
 from torch.nn import functional
 
 from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report
 from serve_app.domain import EMBEDDING_DIM, WHOLE_BOX, Box, Pixels
 from serve_app.embedder import STAGE_WIDTHS, Backbone, Head, load_backbone, to_batch
-from serve_app.images import cut, decode
+from serve_app.images import PREPROCESSING_VERSION, cut, decode
 from serve_app.weights.loader import BACKBONE_SHA256, embedder_files
 
 STAGES = (2, 3, 4)
-LUMA_COPIES = 6
+LUMA_COPIES = 4
 CLOTHING_COPIES = 1
 HELD_OUT_FIFTHS = 2
 """Styles of luma that are measured with and never trained with, in fifths of them all."""
 
-STEPS = 120
+STEPS, QUICK_STEPS = 120, 10
 PRODUCTS_A_STEP, PHOTOS_OF_EACH = 24, 4
 INSTANCES_A_STEP = 220
 LEARNING_RATE = 1e-3
@@ -57,8 +59,12 @@ DROPOUT = 0.3
 KEEP_WEIGHT = 3.0
 EXTRACT_BATCH = 8
 
+AUGMENTATION_VERSION = 1
+"""Changes when `_crop` gives other pixels for the same copy, so that no cached feature outlives its recipe."""
+
+FROZEN = "last stage, average, 2048"
 FROZEN_LUMA, FROZEN_RADIOS = 0.354, 0.452
-"""Recall@1 of the frozen last stage, average pooled, 2048 numbers: no head below is shipped."""
+"""Recall@1 that `FROZEN` was once measured to have: no head below it, or below what it has here, is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +96,26 @@ def main() -> int:
         console.print(f"could not run: {error!r}", markup=False)
         return EXIT_COULD_NOT_RUN
     torch.manual_seed(0)
-    report = Report("train_embedder", {"steps": arguments.steps, "stages": STAGES, "keep_weight": KEEP_WEIGHT})
+    steps, copies = (QUICK_STEPS, 1) if arguments.quick else (STEPS, LUMA_COPIES)
+    if arguments.quick:
+        clothing = Photos("clothing-quick", clothing.files[::10], clothing.products[::10])
+    report = Report("train_embedder", {"steps": steps, "stages": STAGES, "keep_weight": KEEP_WEIGHT})
     cache = Cache(arguments.cache)
     trained_with = np.flatnonzero(~luma.held_out)
-    luma_copies = [cache.features(luma.photos, copy) for copy in range(LUMA_COPIES + 1)]
+    luma_copies = [cache.features(luma.photos, copy) for copy in range(copies + 1)]
     clothing_copies = [cache.features(clothing, copy) for copy in range(CLOTHING_COPIES + 1)]
     reference = torch.cat([luma_copies[0][trained_with], clothing_copies[0]])
+    started = time.monotonic()
     head = initial_head(reference)
     train(
         head,
-        [head.standardise(pooled[trained_with]) for pooled in luma_copies],
+        [frozen(head, pooled[trained_with]) for pooled in luma_copies],
         luma.photos.products[trained_with],
-        [head.standardise(pooled) for pooled in clothing_copies],
-        arguments.steps,
+        [frozen(head, pooled) for pooled in clothing_copies],
+        steps,
         console,
     )
+    console.print(f"trained in {time.monotonic() - started:.0f} s")
     head = rounded(head)
     measure(report, head, luma, luma_copies[0], radios, cache.features(radios, 0))
     report.show(console)
@@ -123,7 +134,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--radios", type=Path, required=True, help="folder of radio photos, measured with only")
     parser.add_argument("--out", type=Path, required=True, help="the head, a safetensors file")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--steps", type=int, default=STEPS, help="training steps (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="few photos and steps: to try the script with")
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shoplens/features"
     parser.add_argument("--cache", type=Path, default=default, help="folder of features (default: %(default)s)")
     return parser.parse_args()
@@ -183,12 +194,12 @@ class Cache:
     """Pool the backbone's features of photos once and keep them in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder / BACKBONE_SHA256[:12]
+        self._folder = folder / f"{BACKBONE_SHA256[:12]}-{PREPROCESSING_VERSION}-{AUGMENTATION_VERSION}"
         self._backbone: Backbone | None = None
 
     def features(self, photos: Photos, copy: int) -> Tensor:
         """Return (n, d) of `STAGES`, of the photos themselves (copy 0) or of an augmented copy."""
-        names = "\n".join(path.name for path in photos.files)
+        names = "\n".join(f"{path.name} {path.stat().st_size}" for path in photos.files)
         file = self._folder / f"{photos.name}-{hashlib.sha256(names.encode()).hexdigest()[:8]}-{copy}.npy"
         if not file.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -240,10 +251,15 @@ def initial_head(reference: Tensor) -> Head:
     for part in torch.split(reference, [STAGE_WIDTHS[stage] for stage in STAGES for _ in range(2)], dim=1):
         deviation.append(torch.full((part.shape[1],), float(part.std(0).norm())))
     head = Head(STAGES, reference.mean(0), torch.cat(deviation), torch.zeros(EMBEDDING_DIM, reference.shape[1]))
-    standard = head.standardise(reference)
-    _, _, directions = torch.svd_lowrank(standard - standard.mean(0), EMBEDDING_DIM, niter=4)
+    features = frozen(head, reference)
+    _, _, directions = torch.svd_lowrank(features - features.mean(0), EMBEDDING_DIM, niter=4)
     head.projection.data = directions.T.contiguous()
     return head
+
+
+def frozen(head: Head, pooled: Tensor) -> Tensor:
+    """Return the features (n, d) of unit norm whose similarities are kept."""
+    return functional.normalize(head.standardise(pooled))
 
 
 def train(
@@ -254,7 +270,7 @@ def train(
     steps: int,
     console: Console,
 ) -> None:
-    """Fit the projection; `luma` and `clothing` are standardised features, one tensor per copy."""
+    """Fit the projection of standardised features, one tensor per copy."""
     random = np.random.default_rng(0)
     by_product: dict[str, list[int]] = defaultdict(list)
     for i, product in enumerate(products):
@@ -292,7 +308,7 @@ def _changed(head: Head, batch: Tensor) -> Tensor:
     """Return how far the similarities within a batch are from those of the frozen features (Kullback-Leibler)."""
     itself = torch.eye(len(batch), dtype=torch.bool)
     after = functional.normalize(batch @ head.projection.T)
-    logits = [(each @ each.T / TEMPERATURE).masked_fill(itself, -1e4) for each in (functional.normalize(batch), after)]
+    logits = [(each @ each.T / TEMPERATURE).masked_fill(itself, -1e4) for each in (batch, after)]
     wanted, found = functional.softmax(logits[0], 1), functional.log_softmax(logits[1], 1)
     return functional.kl_div(found, wanted, reduction="batchmean")
 
@@ -306,7 +322,8 @@ def rounded(head: Head) -> Head:
 def save(head: Head, path: Path) -> None:
     """Write the head as the embedder reads it."""
     arrays = {name: tensor.half().numpy() for name, tensor in _tensors(head).items()}
-    save_file(arrays, path, metadata={"stages": ",".join(map(str, head.stages))})
+    # safetensors' own save_file makes a file that nobody else may read.
+    path.write_bytes(safetensors.save(arrays, metadata={"stages": ",".join(map(str, head.stages))}))
 
 
 def _tensors(head: Head) -> dict[str, Tensor]:
@@ -319,31 +336,45 @@ def _tensors(head: Head) -> dict[str, Tensor]:
 
 def measure(report: Report, head: Head, luma: Luma, luma_pooled: Tensor, radios: Photos, radio_pooled: Tensor) -> None:
     """Add the recall of frozen features and of the head, and the gate."""
-    unseen = luma.queries[luma.held_out[luma.queries]]
-    last = slice(2 * sum(STAGE_WIDTHS[stage] for stage in STAGES[:-1]), None)
+    kinds: dict[str, Callable[[Tensor], Tensor]] = {
+        FROZEN: lambda pooled: _stage(pooled, 4)[:, : STAGE_WIDTHS[4]],
+        "last stage, average + GeM, 4096": lambda pooled: _stage(pooled, 4),
+        "third stage, average + GeM, 2048": lambda pooled: _stage(pooled, 3),
+        "stages 2 to 4, standardised, 7168": lambda pooled: frozen(head, pooled),
+        "head, 256": head,
+    }
     with torch.inference_mode():
-        kinds: dict[str, Callable[[Tensor], Tensor]] = {
-            "last stage, average, 2048": lambda x: x[:, last][:, : STAGE_WIDTHS[4]],
-            "last stage, average + GeM, 4096": lambda x: x[:, last],
-            "stages 2 to 4, standardised, 7168": head.standardise,
-            "head, 256": head,
-        }
         for name, embed in kinds.items():
             one, other = (functional.normalize(embed(pooled)) for pooled in (luma_pooled, radio_pooled))
-            row: dict[str, object] = {"embedding": name}
-            for kind, queries in (("luma, unseen styles", unseen), ("luma, all", luma.queries)):
-                recall = _recall(
-                    one[queries], one[luma.gallery], luma.photos.products[queries], luma.photos.products[luma.gallery]
-                )
-                row |= {f"{kind} R@1": recall[0], "R@5" if kind == "luma, all" else "unseen R@5": recall[1]}
-            recall = _recall(other, other, radios.products, radios.products, leave_one_out=True)
-            row |= {"radios R@1": recall[0], "radios R@5": recall[1]}
-            report.rows.append(row)
-    head_row = report.rows[-1]
-    report.goals += [
-        Goal("luma, unseen styles, R@1", head_row["luma, unseen styles R@1"], FROZEN_LUMA, "higher"),
-        Goal("radios, R@1", head_row["radios R@1"], FROZEN_RADIOS, "higher"),
+            recalls = _luma_recalls(luma, one)
+            recalls["radios"] = _recall(other, other, radios.products, radios.products, leave_one_out=True)
+            for photos, (at_one, at_five) in recalls.items():
+                report.rows.append({"photos": photos, "embedding": name, "R@1": at_one, "R@5": at_five})
+    report.goals += gate(report.rows)
+
+
+def gate(rows: Sequence[Mapping[str, Any]]) -> list[Goal]:
+    """Demand of the head what the frozen last stage has, here or where it was first measured."""
+    found = {(row["photos"], row["embedding"]): row["R@1"] for row in rows}
+    once = {"luma": FROZEN_LUMA, "luma, held out": FROZEN_LUMA, "radios": FROZEN_RADIOS}
+    return [
+        Goal(f"{photos}, R@1", found[photos, "head, 256"], max(floor, found[photos, FROZEN]), "higher")
+        for photos, floor in once.items()
     ]
+
+
+def _stage(pooled: Tensor, stage: int) -> Tensor:
+    parts = torch.split(pooled, [2 * STAGE_WIDTHS[each] for each in STAGES], dim=1)
+    return parts[STAGES.index(stage)]
+
+
+def _luma_recalls(luma: Luma, embeddings: Tensor) -> dict[str, tuple[float, float]]:
+    products, gallery = luma.photos.products, luma.gallery
+    kinds = {"luma": luma.queries, "luma, held out": luma.queries[luma.held_out[luma.queries]]}
+    return {
+        name: _recall(embeddings[queries], embeddings[gallery], products[queries], products[gallery])
+        for name, queries in kinds.items()
+    }
 
 
 def _recall(
