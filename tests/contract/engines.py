@@ -17,7 +17,6 @@ from serve_app.milvus.writer import MilvusWriter
 
 FINGERPRINT = "0123456789ab"
 CONFIG = MilvusConfig(attempt_timeout_s=10)
-SHARDED = CONFIG.model_copy(update={"num_shards": 2, "replica_number": 2})
 NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)
 DEADLINE_S = 60
 
@@ -29,12 +28,9 @@ class Engine:
     name: str
     uri: str
     client: MilvusClient
-    config: MilvusConfig = CONFIG
-    uris: tuple[str, ...] = ()
-    """All its proxies, where it has several."""
 
     def make_index(self, catalogue: str) -> "Index":
-        indexing.ensure(self.client, self.config, catalogue, FINGERPRINT, NOW)
+        indexing.ensure(self.client, CONFIG, catalogue, FINGERPRINT, NOW)
         return Index(self, catalogue)
 
 
@@ -54,7 +50,7 @@ class Index:
         return self.engine.client
 
     def writer(self) -> MilvusWriter:
-        return MilvusWriter(self.client, self.alias, self.engine.config)
+        return MilvusWriter(self.client, self.alias, CONFIG)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
