@@ -1,13 +1,14 @@
 """The engines: one process of each for all tests."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from scripts.servers import CantStart, MilvusStandalone, check_loopback_only
+from scripts.servers import CantStart, MilvusCluster, MilvusStandalone
 from serve_app.milvus.client import connect
 from serve_app.milvus.local import LocalMilvus
-from tests.contract.engines import CONFIG, Engine, Index
+from tests.contract.engines import CONFIG, SHARDED, Engine, Index
 
 
 @pytest.fixture(scope="session")
@@ -20,21 +21,40 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    try:
-        check_loopback_only()
-        standalone = MilvusStandalone(tmp_path_factory.mktemp("server"))
-        standalone.start()
-    except CantStart as error:
-        pytest.exit(str(error), returncode=2)
-    try:
+    standalone = MilvusStandalone(tmp_path_factory.mktemp("server"))
+    with _started(standalone):
         client = connect(CONFIG, standalone.uri)
         yield Engine("server", standalone.uri, client)
         client.close()
+
+
+@pytest.fixture(scope="session")
+def milvus_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusCluster]:
+    cluster = MilvusCluster(tmp_path_factory.mktemp("cluster"), query_nodes=2, proxies=2)
+    with _started(cluster):
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(milvus_cluster: MilvusCluster) -> Iterator[Engine]:
+    client = connect(SHARDED, milvus_cluster.uris[0])
+    yield Engine("cluster", milvus_cluster.uris[0], client, SHARDED, tuple(milvus_cluster.uris))
+    client.close()
+
+
+@contextmanager
+def _started(server: MilvusStandalone | MilvusCluster) -> Iterator[None]:
+    try:
+        server.start()
+    except CantStart as error:
+        pytest.exit(str(error), returncode=2)
+    try:
+        yield
     finally:
-        standalone.stop()
+        server.stop()
 
 
-@pytest.fixture(scope="session", params=["lite", "server"])
+@pytest.fixture(scope="session", params=["lite", "server", "cluster"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     found: Engine = request.getfixturevalue(request.param)
     return found

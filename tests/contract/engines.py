@@ -17,6 +17,7 @@ from serve_app.milvus.writer import MilvusWriter
 
 FINGERPRINT = "0123456789ab"
 CONFIG = MilvusConfig(attempt_timeout_s=10)
+SHARDED = CONFIG.model_copy(update={"num_shards": 2, "replica_number": 2})
 NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)
 DEADLINE_S = 60
 
@@ -28,9 +29,12 @@ class Engine:
     name: str
     uri: str
     client: MilvusClient
+    config: MilvusConfig = CONFIG
+    uris: tuple[str, ...] = ()
+    """All its proxies, where it has several."""
 
     def make_index(self, catalogue: str) -> "Index":
-        indexing.ensure(self.client, CONFIG, catalogue, FINGERPRINT, NOW)
+        indexing.ensure(self.client, self.config, catalogue, FINGERPRINT, NOW)
         return Index(self, catalogue)
 
 
@@ -50,7 +54,7 @@ class Index:
         return self.engine.client
 
     def writer(self) -> MilvusWriter:
-        return MilvusWriter(self.client, self.alias, CONFIG)
+        return MilvusWriter(self.client, self.alias, self.engine.config)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -148,7 +148,7 @@ class Real(Subject):
             await line.searcher.close()
 
 
-@pytest.fixture(scope="module", params=["fake", "lite", "server"])
+@pytest.fixture(scope="module", params=["fake", "lite", "server", "cluster"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "fake":
         yield Fake(ROWS)
