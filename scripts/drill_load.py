@@ -107,7 +107,7 @@ class Searcher:
     """Ask a MilvusSearcher one query, and note what came of it."""
 
     def __init__(self, uris: Sequence[str], config: MilvusConfig) -> None:
-        self._searcher = MilvusSearcher(uris[0], config, alias(CATALOGUE, FINGERPRINT))
+        self._searcher = MilvusSearcher(uris, config, alias(CATALOGUE, FINGERPRINT))
 
     async def ask(self, query: Any, deadline_s: float) -> Asked:
         """Return the ids, None where the search failed, what it is flagged with, and its error."""
@@ -118,8 +118,7 @@ class Searcher:
             return None, (), f"no answer within {deadline_s:g} s"
         except ShoplensError as error:
             return None, (), f"{error.code}: {error.message[:120]}"
-        hits = getattr(found, "hits", found)[0]
-        return tuple(hit.row_id for hit in hits), tuple(getattr(found, "degraded", ())), ""
+        return tuple(hit.row_id for hit in found.hits[0]), found.degraded, ""
 
     async def close(self) -> None:
         await self._searcher.close()

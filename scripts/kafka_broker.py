@@ -88,7 +88,8 @@ def start_kafka(processes: Processes, workdir: Path) -> str:
     java = ["java", *JAVA_OPTIONS, "-cp", f"{jars}/*"]
     if not (folder / "log" / "meta.properties").exists():
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(settings)]
+        # With `=`: every 64th id begins with a dash.
+        command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(settings)]
         made = subprocess.run(command, capture_output=True, text=True, timeout=START_DEADLINE_S)
         if made.returncode:
             raise CantStart(f"Kafka could not make its log: {made.stdout}{made.stderr}")

@@ -14,7 +14,7 @@ from ray.serve import Application, Deployment
 from ray.serve._private.constants import SERVE_LOGGER_NAME
 
 from serve_app import deployments
-from serve_app.config import Config, StageConfig
+from serve_app.config import Config, SearcherConfig, StageConfig
 from serve_app.errors import StageUnavailable
 from serve_app.weights.loader import embedder_files, fingerprint
 
@@ -38,7 +38,10 @@ def stage_configs(config: Config) -> dict[str, StageConfig]:
 def deployment_options(stage: StageConfig) -> dict[str, Any]:
     """Return a stage's options in the words of Ray Serve's schema."""
     scaling = stage.scaling
+    # What stands in `user_config` alone is changed without a restart.
+    changeable = {"user_config": stage.params.model_dump()} if isinstance(stage, SearcherConfig) else {}
     return {
+        **changeable,
         "ray_actor_options": {"num_cpus": stage.num_cpus, "num_gpus": stage.num_gpus},
         "max_ongoing_requests": stage.max_ongoing_requests,
         "max_queued_requests": stage.max_queued_requests,
@@ -78,14 +81,22 @@ def serve_document(config: Config) -> dict[str, Any]:
 
 
 def arguments(config: Config) -> dict[str, Any]:
-    """Return the settings as JSON, without secrets: each replica reads those from its own environment."""
-    values: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude={"milvus": {"password"}})
+    """Return the settings as JSON, without secrets: each replica reads those from its own environment.
+
+    What is changed without a restart is left out too: replicas start anew when their arguments change.
+    """
+    values: dict[str, Any] = config.model_dump(
+        mode="json", by_alias=True, exclude={"milvus": {"password"}, "searcher": {"params"}}
+    )
     return values
 
 
 def build_app(args: dict[str, Any]) -> Application:
     """Return the four deployments, composed; `args` are the settings as in the YAML file."""
-    config = Config(**args)
+    return _composed(Config(**args), args)
+
+
+def _composed(config: Config, args: dict[str, Any]) -> Application:
     options = {name: deployment_options(stage) for name, stage in stage_configs(config).items()}
 
     def deployment(cls: type) -> Deployment:
@@ -134,7 +145,7 @@ def serving(config: Config) -> Iterator[None]:
     logging.getLogger(SERVE_LOGGER_NAME).setLevel(logging.WARNING)
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": config.http.host, "port": config.http.port})
-        serve.run(build_app(arguments(config)), name=APPLICATION, route_prefix="/", blocking=False)
+        serve.run(_composed(config, arguments(config)), name=APPLICATION, route_prefix="/", blocking=False)
         yield
     finally:
         with _unheard():

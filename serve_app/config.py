@@ -81,8 +81,19 @@ class EmbedderConfig(ModelStageConfig):
     max_batch: int = Field(16, ge=1, description="most crops in one batch")
 
 
+class SearchParams(Section):
+    """What trades recall for speed; changed without a restart."""
+
+    ef: int = Field(128, ge=1, description="HNSW, HNSW_SQ: candidates kept while searching")
+    nprobe: int = Field(64, ge=1, description="IVF_SQ8, IVF_RABITQ: lists looked into")
+    search_list: int = Field(128, ge=1, description="DISKANN: candidates kept while searching")
+    itopk_size: int = Field(128, ge=1, description="GPU_CAGRA: candidates kept while searching")
+    refine_k: float = Field(2, ge=1, description="IVF_RABITQ: candidates refined per hit asked for")
+
+
 class SearcherConfig(StageConfig):
     candidates_per_product: int = Field(4, ge=1, description="rows fetched per product asked for, before grouping")
+    params: SearchParams = SearchParams()
 
 
 class IngressConfig(StageConfig):
@@ -105,20 +116,27 @@ class LimitsConfig(Section):
     cold_deadline_s: float = Field(30, gt=0, description="the same where a stage may start from zero")
 
 
+IndexType = Literal["AUTO", "FLAT", "HNSW", "HNSW_SQ", "IVF_SQ8", "IVF_RABITQ", "DISKANN", "GPU_CAGRA"]
+
+
 class MilvusConfig(Section):
     uri: str | None = Field(None, description="http://HOST:19530 of a Milvus server; default: Milvus Lite in DATA_DIR")
+    more_uris: tuple[str, ...] = Field(
+        (), description="further proxies of the same Milvus: a slow or failed search is tried at another one"
+    )
     user: str = Field("", description="user name, where the server asks for one")
     password: SecretStr = Field(SecretStr(""), description="only from SHOPLENS_MILVUS__PASSWORD or password_file")
     password_file: Path | None = Field(None, description="file that holds the password")
     attempt_timeout_s: float = Field(1, gt=0, description="seconds until one search attempt is given up")
+    search_deadline_s: float = Field(4, gt=0, description="seconds that a search is tried again for")
     write_timeout_s: float = Field(30, gt=0, description="seconds until one write attempt is given up")
     write_deadline_s: float = Field(120, gt=0, description="seconds that a write is tried again for")
-    index_type: Literal["AUTO", "FLAT", "HNSW"] = Field(
-        "AUTO", description="AUTO is FLAT on Milvus Lite, HNSW on a server"
+    index_type: IndexType = Field(
+        "AUTO", description="AUTO is FLAT on Milvus Lite, HNSW on a server; what an engine lacks is refused"
     )
-    hnsw_m: int = Field(16, ge=2, le=2048, description="HNSW: links per vector")
-    hnsw_ef_construction: int = Field(200, ge=1, description="HNSW: candidates kept while building")
-    ef: int = Field(128, ge=1, description="HNSW: candidates kept while searching")
+    hnsw_m: int = Field(16, ge=2, le=2048, description="HNSW, HNSW_SQ: links per vector")
+    hnsw_ef_construction: int = Field(200, ge=1, description="HNSW, HNSW_SQ: candidates kept while building")
+    ivf_nlist: int = Field(1024, ge=1, le=65_536, description="IVF_SQ8, IVF_RABITQ: lists that vectors are put into")
     num_shards: int = Field(1, ge=1, le=16, description="shards of a new collection (servers only)")
     num_partitions: int = Field(16, ge=1, description="partitions that categories are spread over")
     replica_number: int = Field(1, ge=1, description="copies of a collection in memory (servers only)")

@@ -23,8 +23,8 @@ from ray.util.metrics import Counter, Histogram
 from serve_app import telemetry
 from serve_app.api.service import IndexView
 from serve_app.collection import IndexState, alias
-from serve_app.config import Config
-from serve_app.domain import Crops, Embeddings, Hit
+from serve_app.config import Config, SearchParams
+from serve_app.domain import Crops, Embeddings
 from serve_app.errors import (
     BadConfig,
     DeadlineExceeded,
@@ -33,7 +33,8 @@ from serve_app.errors import (
     ShoplensError,
     StageUnavailable,
 )
-from serve_app.pipeline import Answer, Pipeline, Query, Sighting
+from serve_app.filters import Filter
+from serve_app.pipeline import Answer, Found, Pipeline, Query, Sighting
 from serve_app.stages import load_detector, load_embedder
 
 if TYPE_CHECKING:
@@ -123,10 +124,14 @@ class Searcher:
         from serve_app.milvus.searcher import MilvusSearcher
 
         config = _start(settings)
-        self._index = MilvusSearcher(_milvus_uri(config), config.milvus, alias(config.catalogue, fingerprint))
+        self._index = MilvusSearcher(_milvus_uris(config), config.milvus, alias(config.catalogue, fingerprint))
 
-    async def search(self, embeddings: Embeddings, k: int) -> list[list[Hit]]:
-        return await self._index.search(embeddings, k)
+    def reconfigure(self, params: Settings) -> None:
+        """Take other search parameters without a restart: Serve calls this with `user_config`."""
+        self._index.params = SearchParams(**params)
+
+    async def search(self, embeddings: Embeddings, k: int, wanted: Filter, strong: bool) -> Found:
+        return await self._index.search(embeddings, k, wanted, strong)
 
     async def __del__(self) -> None:
         await self._index.close()
@@ -174,9 +179,9 @@ class _Stages:
         embeddings: Embeddings = await call(self._embedder.embed, crops)
         return embeddings
 
-    async def search(self, embeddings: Embeddings, k: int) -> list[list[Hit]]:
-        hits: list[list[Hit]] = await call(self._searcher.search, embeddings, k)
-        return hits
+    async def search(self, embeddings: Embeddings, k: int, wanted: Filter, strong: bool) -> Found:
+        found: Found = await call(self._searcher.search, embeddings, k, wanted, strong)
+        return found
 
 
 @serve.ingress()
@@ -252,7 +257,7 @@ class Ingress:
         """Look at the alias from here, not through the searcher: looking must not wake a stage at zero."""
         from serve_app.milvus.searcher import MilvusSearcher
 
-        searcher = MilvusSearcher(_milvus_uri(self._config), self._config.milvus, self._alias)
+        searcher = MilvusSearcher(_milvus_uris(self._config), self._config.milvus, self._alias)
         while True:
             try:
                 starting = None if self._was_ready else await asyncio.to_thread(_starting_stage)
@@ -286,7 +291,7 @@ def _starting_stage() -> str | None:
     return None
 
 
-def _milvus_uri(config: Config) -> str:
+def _milvus_uris(config: Config) -> tuple[str, ...]:
     if config.milvus.uri is None:
         raise BadConfig("milvus.uri is not set; only `shoplens serve` starts a Milvus of its own")
-    return config.milvus.uri
+    return config.milvus.uri, *config.milvus.more_uris

@@ -32,7 +32,9 @@ async def searching(config: Config, uri: str) -> AsyncIterator[Searching]:
         stack.push_async_callback(detector.close)
         embedder = load_embedder(config)
         stack.push_async_callback(embedder.close)
-        searcher = MilvusSearcher(uri, config.milvus, alias(config.catalogue, model))
+        searcher = MilvusSearcher(
+            (uri, *config.milvus.more_uris), config.milvus, alias(config.catalogue, model), config.searcher.params
+        )
         stack.push_async_callback(searcher.close)
         pipeline = Pipeline(detector, embedder, searcher, rows_per_product=config.searcher.candidates_per_product)
         yield Searching(pipeline, searcher, model)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from serve_app.domain import Crops, Detection, Embeddings, Hit
+from serve_app.filters import NO_FILTER, Filter
 from serve_app.objects import ObjectList, query_lists
 from serve_app.ranking import group, needs_more
 
@@ -49,9 +50,24 @@ class EmbedderStage(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Hold the hits of each embedding, and what the answer lacks.
+
+    Every write that was acknowledged before `watermark_ms`, milliseconds since 1970 UTC, was searched.
+    """
+
+    hits: list[list[Hit]]
+    watermark_ms: int
+    degraded: tuple[str, ...] = ()
+
+
 class SearcherStage(Protocol):
-    async def search(self, embeddings: Embeddings, k: int) -> list[list[Hit]]:
-        """Return the `k` rows of the index nearest to each embedding, best first."""
+    async def search(self, embeddings: Embeddings, k: int, wanted: Filter, strong: bool) -> Found:
+        """Return the `k` rows nearest to each embedding that pass the filter, best first.
+
+        A strong search sees every write that was acknowledged before it.
+        """
         ...
 
 
@@ -62,6 +78,8 @@ class Query:
     top_k: int = 10
     objects: int = 3
     min_score: float | None = None
+    wanted: Filter = NO_FILTER
+    strong: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +98,7 @@ class Answer:
     height: int
     lists: tuple[ProductList, ...]
     degraded: tuple[str, ...]
+    watermark_ms: int
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -102,13 +121,14 @@ class Pipeline:
         embeddings = await self._embedder.embed(sighting.crops)
         embedded = time.perf_counter()
         wanted = query_lists(sighting.detections, query.objects)
-        pages = await self._pages(wanted, embeddings, query)
+        pages, watermark_ms, lacking = await self._pages(wanted, embeddings, query)
         searched = time.perf_counter()
         return Answer(
             width=sighting.width,
             height=sighting.height,
             lists=tuple(ProductList(entry, page) for entry, page in zip(wanted, pages, strict=True)),
-            degraded=() if sighting.detections else (NO_OBJECT,),
+            degraded=(*(() if sighting.detections else (NO_OBJECT,)), *lacking),
+            watermark_ms=watermark_ms,
             timings_ms={
                 "decode": sighting.decode_ms,
                 "detect": (detected - started) * 1e3 - sighting.decode_ms,
@@ -120,11 +140,15 @@ class Pipeline:
 
     async def _pages(
         self, lists: Sequence[ObjectList], embeddings: Embeddings, query: Query
-    ) -> list[tuple[Hit, ...] | None]:
-        """Search all lists in one call, and again with more rows while a page is not sure to be full and final."""
+    ) -> tuple[list[tuple[Hit, ...] | None], int, tuple[str, ...]]:
+        """Search all lists in one call, and again with more rows while a page is not sure to be full and final.
+
+        The last call fixes the pages, so its watermark and its flags are theirs.
+        """
         k = min(query.top_k * self._rows_per_product, MAX_ROWS)
         while True:
-            answers = await self._searcher.search(embeddings, k)
+            found = await self._searcher.search(embeddings, k, query.wanted, query.strong)
+            answers = found.hits
             pages: list[tuple[Hit, ...] | None] = []
             more = False
             for entry in lists:
@@ -133,5 +157,5 @@ class Pipeline:
                 more |= needs_more(page, own, asked=k, top_k=query.top_k, min_score=query.min_score)
                 pages.append(tuple(page[: query.top_k]) if entry.crops else None)
             if not more or k == MAX_ROWS:
-                return pages
+                return pages, found.watermark_ms, found.degraded
             k = min(k * 4, MAX_ROWS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 NOT_YET = frozenset({
     "cursor", "objects", "box", "box_source", "category", "price_min", "price_max", "in_stock", "group_by",
-    "language", "currency", "min_match", "sort", "consistency", "image", "images", "url", "token", "boxes",
+    "language", "currency", "min_match", "sort", "image", "images", "url", "token", "boxes",
     "attributes",
 })  # fmt: skip
 """Names that version 1 reserves; refused, rather than ignored, until they work."""
@@ -62,6 +62,9 @@ class SearchParameters(BaseModel):
     min_score: float | None = Field(
         None, ge=-1, le=1, allow_inf_nan=False, description="products with a lower cosine are left out"
     )
+    consistency: Literal["bounded", "strong"] = Field(
+        "bounded", description="`strong` sees every write acknowledged before the search, and takes up to a second more"
+    )
 
 
 def check_names(request: Request) -> None:
@@ -93,7 +96,9 @@ def router(service: Service) -> APIRouter:
         """Return, for each object found in the photo and for the whole of it, the most similar products."""
         request_id = request_id_of(request)
         photo = await read_photo(request, service.max_body_bytes)
-        query = pipeline.Query(top_k=parameters.top_k, min_score=parameters.min_score)
+        query = pipeline.Query(
+            top_k=parameters.top_k, min_score=parameters.min_score, strong=parameters.consistency == "strong"
+        )
         answer = await service.search(photo, query)
         service.count("ok", answer.timings_ms)
         log.info("search", extra=_log_fields(request_id, answer, len(photo)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.api.service import IndexView
@@ -22,7 +24,7 @@ class PhotoWire(Wire):
 
 class IndexWire(Wire):
     collection: str | None
-    watermark: str | None = Field(None, description="every write acknowledged before it was searched")
+    watermark: str | None = Field(None, description="RFC 3339; every write acknowledged before it was searched")
 
 
 class PriceWire(Wire):
@@ -61,7 +63,10 @@ class SearchAnswer(Wire):
     model: str = Field(description="fingerprint of the embedder")
     index: IndexWire
     objects: list[ObjectWire]
-    degraded: list[str] = Field(description="`no_object`: nothing was found, so the whole photo was searched")
+    degraded: list[str] = Field(
+        description="what the answer lacks: `no_object`, nothing was found, so the whole photo was searched; "
+        "`partial_index`, a part of the index did not answer"
+    )
     timings_ms: dict[str, float]
 
 
@@ -71,11 +76,16 @@ def search_answer(answer: Answer, *, request_id: str, model: str, index: IndexVi
         request_id=request_id,
         photo=PhotoWire(width=answer.width, height=answer.height),
         model=model,
-        index=IndexWire(collection=index.collection),
+        index=IndexWire(collection=index.collection, watermark=_time(answer.watermark_ms)),
         objects=[_object(i, entry) for i, entry in enumerate(answer.lists)],
         degraded=list(answer.degraded),
         timings_ms={name: round(value, 2) for name, value in answer.timings_ms.items()},
     )
+
+
+def _time(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds / 1e3, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _object(position: int, entry: ProductList) -> ObjectWire:

@@ -46,7 +46,7 @@ _FORBIDDEN_CODES = {1400, 1401, 1402}
 
 # Milvus 2.3 answers code 65535, and Milvus Lite code 1, for anything else.
 _MISSING_TEXT = re.compile(r"collection not found|can't find collection|collection not (fully )?loaded|alias not found")
-_REFUSED_TEXT = re.compile(r"cannot parse|invalid|illegal|mismatch|should divide|not supported")
+_REFUSED_TEXT = re.compile(r"cannot parse|invalid|illegal|mismatch|should divide|not supported|out of range")
 
 _REFUSED_TYPES = (ParamError, DataNotMatchException, DataTypeNotMatchException, DataTypeNotSupportException)
 
@@ -72,9 +72,21 @@ def async_client(config: MilvusConfig, uri: str) -> AsyncMilvusClient:
 
 
 def is_lite(client: MilvusClient) -> bool:
-    """Tell Milvus Lite from a server; the server of the PyPI package `milvus` calls itself `v2.3.5-lite`."""
+    """Tell Milvus Lite from a server."""
+    return server_version(client) is None
+
+
+def server_version(client: MilvusClient) -> tuple[int, ...] | None:
+    """Return the numbers of a server's version, () where it tells none; None for Milvus Lite.
+
+    The server of the PyPI package `milvus` calls itself `v2.3.5-lite`.
+    """
     with translated():
-        return str(client.get_server_version(timeout=CONNECT_TIMEOUT_S)).startswith("milvus_lite")
+        text = str(client.get_server_version(timeout=CONNECT_TIMEOUT_S))
+    if text.startswith("milvus_lite"):
+        return None
+    numbers = re.match(r"v?(\d+(?:\.\d+)*)", text)
+    return tuple(map(int, numbers[1].split("."))) if numbers else ()
 
 
 def _silence() -> None:

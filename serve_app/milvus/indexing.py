@@ -17,16 +17,17 @@ from serve_app import collection as naming
 from serve_app.collection import FIELDS, IndexInfo, Kind
 from serve_app.config import MilvusConfig
 from serve_app.domain import EMBEDDING_DIM
-from serve_app.errors import BadConfig, IndexMissing, MilvusUnavailable, ShoplensError
-from serve_app.milvus.client import CONNECT_TIMEOUT_S, is_lite, translated
+from serve_app.errors import BadConfig, IndexMissing, MilvusUnavailable, ShoplensError, Unavailable
+from serve_app.milvus import index_types
+from serve_app.milvus.client import CONNECT_TIMEOUT_S, server_version, translated
 
 log = logging.getLogger(__name__)
 
 FINGERPRINT = "shoplens.fingerprint"
 SETTINGS = "shoplens.settings"
 
-LITE_INDEX_TYPES = {"FLAT", "HNSW"}
-"""Milvus Lite accepts any other name too, and serves it by brute force without a word."""
+PARTITIONED = "shoplens.partitioned_by_category"
+"""Property of collections whose rows lie in the partitions of their categories."""
 
 CALL_TIMEOUT_S = 30.0
 LOAD_TIMEOUT_S = 600.0
@@ -100,17 +101,29 @@ def _describe(client: MilvusClient, catalogue: str, name: str) -> IndexInfo | No
     fingerprint, created = parsed
     alias = naming.alias(catalogue, fingerprint)
     loaded = is_loaded(client, name)
-    with translated():
-        index: Any = client.describe_index(name, "vector", timeout=CALL_TIMEOUT_S)
     return IndexInfo(
         alias=alias if resolve(client, alias) == name else None,
         collection=name,
         fingerprint=fingerprint,
         rows=count(client, name) if loaded else None,
         loaded=loaded,
-        index_type=index["index_type"] if index else None,
+        index_type=index_type_of(client, name),
         created=created,
     )
+
+
+def index_type_of(client: MilvusClient, name: str) -> str | None:
+    """Return the kind of a collection's index; None where it has none."""
+    with translated():
+        index: Any = client.describe_index(name, "vector", timeout=CALL_TIMEOUT_S)
+    return str(index["index_type"]) if index else None
+
+
+def prunes(client: MilvusClient, name: str) -> bool:
+    """Tell whether a search for a category may be kept to that category's partitions."""
+    with translated():
+        described = client.describe_collection(name, timeout=CALL_TIMEOUT_S)
+    return bool(described["properties"].get(PARTITIONED) == "true")
 
 
 def count(client: MilvusClient, name: str) -> int:
@@ -129,10 +142,13 @@ def _make(
     properties: Mapping[str, str],
 ) -> str:
     """Make and load a collection of its own name; without an alias, nobody searches it."""
-    lite = is_lite(client)
-    index_type = _index_type(config, lite)
+    version = server_version(client)
+    lite = version is None
+    index_type = index_types.choose(config.index_type, version)
     settings = config.model_dump(mode="json", include=set(_SETTINGS)) | {"index_type": index_type}
     properties = {**properties, FINGERPRINT: fingerprint, SETTINGS: json.dumps(settings, sort_keys=True)}
+    if version is None or version >= PARTITIONS_UPSERTS:
+        properties[PARTITIONED] = "true"
     name = _create_collection(client, config, catalogue, fingerprint, now, properties)
     _create_index(client, config, name, index_type)
     load(client, name, 1 if lite else config.replica_number)
@@ -143,16 +159,11 @@ def _make(
 _TAKEN = re.compile(r"already exist|File exists")
 """What the engines say where another process took a name just now; `File exists` is Milvus Lite's."""
 
-_SETTINGS = ("hnsw_m", "hnsw_ef_construction", "num_shards", "num_partitions", "replica_number")
+_SETTINGS = ("hnsw_m", "hnsw_ef_construction", "ivf_nlist", "num_shards", "num_partitions", "replica_number")
 
-
-def _index_type(config: MilvusConfig, lite: bool) -> str:
-    if config.index_type == "AUTO":
-        return "FLAT" if lite else "HNSW"
-    if lite and config.index_type not in LITE_INDEX_TYPES:
-        allowed = ", ".join(sorted(LITE_INDEX_TYPES))
-        raise BadConfig(f"milvus.index_type: Milvus Lite has no {config.index_type}; use one of {allowed}, or a server")
-    return config.index_type
+PARTITIONS_UPSERTS = (2, 4)
+"""Older servers may put an upserted row into another partition than its category's:
+https://github.com/milvus-io/milvus/issues/30607."""
 
 
 def _create_collection(
@@ -200,11 +211,23 @@ def _schema() -> CollectionSchema:
 
 
 def _create_index(client: MilvusClient, config: MilvusConfig, name: str, index_type: str) -> None:
-    params = {"M": config.hnsw_m, "efConstruction": config.hnsw_ef_construction} if index_type == "HNSW" else {}
+    """Declare the index; a collection without the asked index is dropped again."""
     index = MilvusClient.prepare_index_params()
-    index.add_index("vector", index_type=index_type, metric_type="COSINE", params=params)
-    with translated():
-        client.create_index(name, index, timeout=CALL_TIMEOUT_S)
+    index.add_index(
+        "vector", index_type=index_type, metric_type="COSINE", params=index_types.build_params(index_type, config)
+    )
+    try:
+        with translated():
+            client.create_index(name, index, timeout=CALL_TIMEOUT_S)
+        made = index_type_of(client, name)
+        if made != index_type:
+            raise BadConfig(f"milvus.index_type: asked for {index_type}, Milvus made {made}; use another type")
+    except Unavailable:
+        raise
+    except ShoplensError as error:
+        with translated():
+            client.drop_collection(name, timeout=CALL_TIMEOUT_S)
+        raise BadConfig(f"milvus.index_type: Milvus can't make {index_type}: {error.message}") from error
 
 
 def _claim(client: MilvusClient, alias: str, name: str) -> str:

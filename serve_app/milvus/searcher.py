@@ -2,88 +2,191 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 from pymilvus import AsyncMilvusClient
 from pymilvus.client.types import LoadState
 
-from serve_app.collection import HIT_FIELDS, IndexState, to_hit
-from serve_app.config import MilvusConfig
+from serve_app.collection import HIT_FIELDS, IndexState, quote, to_hit
+from serve_app.config import MilvusConfig, SearchParams
+from serve_app.coverage import PARTIAL_INDEX, Sample
 from serve_app.domain import Embeddings, Hit
-from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable
-from serve_app.milvus.client import async_client, translated
-from serve_app.pipeline import MAX_ROWS
+from serve_app.errors import IndexMissing
+from serve_app.filters import NO_FILTER, Filter, expression, matches
+from serve_app.milvus.client import translated
+from serve_app.milvus.endpoints import Endpoints
+from serve_app.milvus.index_types import QUANTISED, search_params
+from serve_app.milvus.watch import Facts, Watch
+from serve_app.pipeline import MAX_ROWS, Found
+
+STALENESS_MS = 5_500
+"""How old what a bounded search reads may be: `common.gracefulTime` of Milvus, 5 s, and the way there."""
+
+MOST_SAMPLE_HITS = 2_000
+"""Rows that the answer to a search may hold for the sake of its proof."""
+LEAST_SAMPLE_ROWS = 4
+ROWS_A_READ = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Hold one search."""
+
+    embeddings: Embeddings
+    k: int
+    wanted: Filter
+    strong: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    hits: list[list[Hit]]
+    lost: frozenset[str]
+    facts: Facts
 
 
 class MilvusSearcher:
-    """Search the collection that `alias` stands for; use it in one event loop.
+    """Search the collection that `alias` stands for, through any of the proxies at `uris`; use it in one event loop.
 
-    Each call is one attempt of at most `config.attempt_timeout_s`. Calls raise MilvusUnavailable, also when that time
-    is over, and `search` IndexMissing; the next call after an error starts from a new connection if need be.
+    Calls raise MilvusUnavailable when `config.search_deadline_s` is over, and `search` IndexMissing at once where the
+    alias doesn't exist or its collection is released. `params` may be set at any time.
     """
 
-    def __init__(self, uri: str, config: MilvusConfig, alias: str) -> None:
-        self._uri = uri
-        self._config = config
+    def __init__(
+        self, uris: Sequence[str], config: MilvusConfig, alias: str, params: SearchParams | None = None
+    ) -> None:
+        self.params = params or SearchParams()
         self._alias = alias
-        self._client: AsyncMilvusClient | None = None
-        self._connecting = asyncio.Lock()
-        self._exits = AsyncExitStack()
+        self._watch = Watch(uris, config, alias)
+        self._endpoints = Endpoints(uris, config, self._watch.sign, self._is_loading)
 
-    async def search(self, embeddings: Embeddings, k: int) -> list[list[Hit]]:
-        """Return at most `k` rows for each embedding, best first, equal scores by row id; k is cut to MAX_ROWS."""
+    async def search(self, embeddings: Embeddings, k: int, wanted: Filter = NO_FILTER, strong: bool = False) -> Found:
+        """Return at most `k` rows for each embedding, best first, equal scores by row id; k is cut to MAX_ROWS.
+
+        Only rows that pass the filter are returned. A `strong` search sees every write acknowledged before it, and
+        takes up to a second for it. An answer that a part of the index gave is asked for again; if that doesn't help,
+        it is flagged as PARTIAL_INDEX.
+        """
+        asked_ms = time.time_ns() // 10**6
         if len(embeddings) == 0:
-            return []
-        k = min(k, MAX_ROWS)
-        async with self._attempt() as client:
-            found = await client.search(
-                self._alias,
-                data=list(embeddings),
-                anns_field="vector",
-                limit=k,
-                output_fields=list(HIT_FIELDS),
-                # An exact index ignores `ef`, so the kind of index need not be asked for.
-                search_params={"metric_type": "COSINE", "params": {"ef": max(self._config.ef, k)}},
-                retry_times=0,
-            )
-        return [_hits(rows) for rows in found]
+            return Found([], watermark_ms=asked_ms)
+        asked = _Asked(embeddings, min(k, MAX_ROWS), wanted, strong)
+        answer, whole = await self._endpoints.run(partial(self._ask, asked), self._is_whole)
+        return Found(
+            answer.hits,
+            degraded=() if whole else (PARTIAL_INDEX,),
+            watermark_ms=asked_ms if strong or answer.facts.whole else asked_ms - STALENESS_MS,
+        )
+
+    async def refresh(self, hits: Sequence[Hit]) -> list[Hit]:
+        """Return the hits with what their rows hold now, such as price and stock, without those whose rows are gone.
+
+        Their order and scores stay: a ranking that was fixed is paged through with this.
+        """
+        rows: dict[str, Any] = {}
+        row_ids = list(dict.fromkeys(hit.row_id for hit in hits))
+        for start in range(0, len(row_ids), ROWS_A_READ):
+            chunk = row_ids[start : start + ROWS_A_READ]
+            found, _ = await self._endpoints.run(partial(self._read, chunk))
+            rows |= {row["row_id"]: row for row in found}
+        return [to_hit(rows[hit.row_id], hit.score) for hit in hits if hit.row_id in rows]
 
     async def index(self) -> IndexState:
         """Say what the alias stands for now."""
         try:
-            async with self._attempt() as client:
+            state, _ = await self._endpoints.run(self._state)
+        except IndexMissing:
+            return IndexState(None, loaded=False)
+        return state
+
+    async def close(self) -> None:
+        """Close the connections; calls after it fail."""
+        await self._watch.close()
+        await self._endpoints.close()
+
+    async def _ask(self, asked: _Asked, client: AsyncMilvusClient) -> _Answer:
+        facts = await self._watch.facts()
+        sample = self._watch.sample(max(LEAST_SAMPLE_ROWS, MOST_SAMPLE_HITS // asked.k))
+        exact = facts.index_type not in QUANTISED
+        # Known rows that don't pass the filter have to be let through, and may take the place of hits.
+        room = len(sample) if asked.wanted else 0
+        k = min(asked.k + room, MAX_ROWS)
+        options = {"consistency_level": "Strong"} if asked.strong else {}
+        found = await client.search(
+            self._alias,
+            data=[*asked.embeddings, *sample.vectors],
+            anns_field="vector",
+            filter=_expression(asked.wanted, facts.prunes, sample),
+            limit=k,
+            output_fields=list(HIT_FIELDS) if exact else [*HIT_FIELDS, "vector"],
+            search_params={"metric_type": "COSINE", "params": search_params(self.params, k)},
+            retry_times=0,
+            **options,
+        )
+        answers = list(found)
+        count = len(asked.embeddings)
+        hits = [
+            _hits(rows, asked, sample, None if exact else embedding)
+            for rows, embedding in zip(answers[:count], asked.embeddings, strict=True)
+        ]
+        return _Answer(hits, sample.lost(_row_ids(answers[count:]), k), facts)
+
+    def _is_whole(self, answer: _Answer) -> bool:
+        lost = answer.lost - self._watch.gone
+        if lost:
+            self._watch.suspect(lost)
+        return not lost
+
+    async def _read(self, row_ids: Sequence[str], client: AsyncMilvusClient) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await client.query(
+            self._alias,
+            filter=f"row_id in [{', '.join(map(quote, row_ids))}]",
+            output_fields=list(HIT_FIELDS),
+            retry_times=0,
+        )
+        return rows
+
+    async def _state(self, client: AsyncMilvusClient) -> IndexState:
+        target = await client.describe_alias(self._alias, retry_times=0)
+        state = await client.get_load_state(target["collection_name"], retry_times=0)
+        return IndexState(target["collection_name"], loaded=state["state"] == LoadState.Loaded)
+
+    async def _is_loading(self, client: AsyncMilvusClient) -> bool:
+        """Tell an index that a failover took away for a moment from one that is missing or was released."""
+        try:
+            with translated():
                 target = await client.describe_alias(self._alias, retry_times=0)
                 state = await client.get_load_state(target["collection_name"], retry_times=0)
         except IndexMissing:
-            return IndexState(None, loaded=False)
-        return IndexState(target["collection_name"], loaded=state["state"] == LoadState.Loaded)
-
-    async def close(self) -> None:
-        """Close the connection; calls after it fail."""
-        await self._exits.aclose()
-
-    @asynccontextmanager
-    async def _attempt(self) -> AsyncIterator[AsyncMilvusClient]:
-        """Bound a call in time and translate its errors."""
-        try:
-            with translated():
-                async with asyncio.timeout(self._config.attempt_timeout_s):
-                    yield await self._connected()
-        except DeadlineExceeded as error:
-            # The caller's own deadline may still be far: what ran out is the time that Milvus is given.
-            raise MilvusUnavailable(f"{error.message}; try again shortly") from error
-
-    async def _connected(self) -> AsyncMilvusClient:
-        """Connect once: the client itself makes one connection per call that finds none."""
-        async with self._connecting:
-            if self._client is None:
-                self._client = await self._exits.enter_async_context(async_client(self._config, self._uri))
-            return self._client
+            return False
+        return bool(state["state"] in (LoadState.Loaded, LoadState.Loading))
 
 
-def _hits(rows: Iterable[Any]) -> list[Hit]:
-    hits = [to_hit(row["entity"], float(row["distance"])) for row in rows]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.row_id))
+def _expression(wanted: Filter, prunes: bool, sample: Sample) -> str:
+    text = expression(wanted, prune=prunes and not sample)
+    if not text or not sample:
+        return text
+    return f"({text}) or row_id in [{', '.join(map(quote, sample.row_ids))}]"
+
+
+def _hits(rows: Iterable[Any], asked: _Asked, sample: Sample, embedding: Any) -> list[Hit]:
+    """Return the hits in order; with an `embedding`, their scores are computed from the rows' vectors."""
+    hits = []
+    for row in rows:
+        entity = row["entity"]
+        score = row["distance"] if embedding is None else np.dot(embedding, np.asarray(entity["vector"], np.float32))
+        hits.append(to_hit(entity, float(score)))
+    if asked.wanted and sample:
+        let_through = frozenset(sample.row_ids)
+        hits = [hit for hit in hits if hit.row_id not in let_through or matches(asked.wanted, hit)]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.row_id))[: asked.k]
+
+
+def _row_ids(answers: Iterable[Iterable[Any]]) -> Iterator[list[tuple[str, float]]]:
+    for rows in answers:
+        yield [(row["row_id"], row["distance"]) for row in rows]

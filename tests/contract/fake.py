@@ -1,5 +1,6 @@
 """A searcher in memory, held to the same contract as those on Milvus."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,8 @@ import numpy as np
 from serve_app.collection import IndexState, Row, to_hit
 from serve_app.domain import Embeddings, Hit
 from serve_app.errors import IndexMissing, MilvusUnavailable
+from serve_app.filters import NO_FILTER, Filter, matches
+from serve_app.pipeline import Found
 
 
 class FakeSearcher:
@@ -17,14 +20,21 @@ class FakeSearcher:
         self.state = state or IndexState("fake", loaded=True)
         self.away = away
 
-    async def search(self, embeddings: Embeddings, k: int) -> list[list[Hit]]:
+    async def search(self, embeddings: Embeddings, k: int, wanted: Filter = NO_FILTER, strong: bool = False) -> Found:
         self._check_there()
+        now_ms = time.time_ns() // 10**6
         if len(embeddings) == 0:
-            return []
+            return Found([], now_ms)
         if self.state.collection is None or not self.state.loaded:
             raise IndexMissing("the index is missing or not loaded")
-        vectors = np.array([row.vector for row in self.rows], np.float32).reshape(len(self.rows), -1)
-        return [self._nearest(vectors @ embedding if len(vectors) else vectors, k) for embedding in embeddings]
+        rows = [row for row in self.rows if matches(wanted, row.values())]
+        vectors = np.array([row.vector for row in rows], np.float32).reshape(len(rows), -1)
+        return Found([_nearest(rows, vectors @ embedding if rows else vectors, k) for embedding in embeddings], now_ms)
+
+    async def refresh(self, hits: Sequence[Hit]) -> list[Hit]:
+        self._check_there()
+        rows = {row.row_id: row.values() | {"row_id": row.row_id} for row in self.rows}
+        return [to_hit(rows[hit.row_id], hit.score) for hit in hits if hit.row_id in rows]
 
     async def index(self) -> IndexState:
         self._check_there()
@@ -33,13 +43,13 @@ class FakeSearcher:
     async def close(self) -> None:
         pass
 
-    def _nearest(self, scores: Embeddings, k: int) -> list[Hit]:
-        hits = [
-            to_hit(row.values() | {"row_id": row.row_id}, float(score))
-            for row, score in zip(self.rows, scores, strict=True)
-        ]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.row_id))[:k]
-
     def _check_there(self) -> None:
         if self.away:
             raise MilvusUnavailable("Milvus can't be reached")
+
+
+def _nearest(rows: Sequence[Row], scores: Embeddings, k: int) -> list[Hit]:
+    hits = [
+        to_hit(row.values() | {"row_id": row.row_id}, float(score)) for row, score in zip(rows, scores, strict=True)
+    ]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.row_id))[:k]

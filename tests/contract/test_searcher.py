@@ -4,6 +4,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from serve_app.collection import IndexState, Row
 from serve_app.config import MilvusConfig
 from serve_app.domain import View
 from serve_app.errors import IndexMissing, MilvusUnavailable
+from serve_app.filters import Filter, matches
 from serve_app.milvus import indexing
 from serve_app.milvus.searcher import MilvusSearcher
 from tests.contract.engines import CONFIG, Index, Wire, eventually, wire
 from tests.contract.fake import FakeSearcher
 from tests.contract.rows import embeddings, row
 
-IMPATIENT = MilvusConfig(attempt_timeout_s=2)
+IMPATIENT = MilvusConfig(attempt_timeout_s=2, search_deadline_s=2)
 ODD_TEXT = 'Müller\'s "5\\6" \n\t 椅子 🪑'
 ROWS = [
     *(row(f"image-{number:03}", category_root="ABCDE"[number % 5]) for number in range(120)),
@@ -26,6 +28,7 @@ ROWS = [
     row(
         f"odd {ODD_TEXT}", parent_id=ODD_TEXT, category=ODD_TEXT, data={"title": {"de": ODD_TEXT}, "box": [0, 0.25, 1]}
     ),
+    row("dear", price=2_000),
     row("twin-b", vector=row("twin").vector),
     row("twin-a", vector=row("twin").vector),
 ]
@@ -87,7 +90,7 @@ class FakeLine(Line):
 
 class RealLine(Line):
     def __init__(self, wire: Wire, index: Index) -> None:
-        self.searcher = MilvusSearcher(wire.uri, IMPATIENT, index.alias)
+        self.searcher = MilvusSearcher([wire.uri], IMPATIENT, index.alias)
         self._wire = wire
 
     async def cut(self) -> None:
@@ -124,7 +127,7 @@ class Fake(Subject):
 class Real(Subject):
     def __init__(self, index: Index) -> None:
         self.index = index
-        self.searcher = MilvusSearcher(index.engine.uri, CONFIG, index.alias)
+        self.searcher = MilvusSearcher([index.engine.uri], CONFIG, index.alias)
 
     def release(self) -> None:
         self.index.client.release_collection(self.index.alias)
@@ -133,12 +136,12 @@ class Real(Subject):
         indexing.load(self.index.client, self.index.alias)
 
     def missing(self) -> MilvusSearcher:
-        return MilvusSearcher(self.index.engine.uri, CONFIG, "no_such_alias")
+        return MilvusSearcher([self.index.engine.uri], CONFIG, "no_such_alias")
 
     def unreachable(self) -> MilvusSearcher:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            return MilvusSearcher(f"http://127.0.0.1:{free.getsockname()[1]}", CONFIG, self.index.alias)
+            return MilvusSearcher([f"http://127.0.0.1:{free.getsockname()[1]}"], IMPATIENT, self.index.alias)
 
     @asynccontextmanager
     async def line(self) -> AsyncIterator[Line]:
@@ -163,27 +166,27 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
 
 
 async def _holds(searcher: FakeSearcher | MilvusSearcher, count: int) -> bool:
-    (hits,) = await searcher.search(embeddings(1, seed=0), len(ROWS))
+    (hits,) = (await searcher.search(embeddings(1, seed=0), len(ROWS))).hits
     return len(hits) == count
 
 
 async def test_scores_are_exact_cosines_in_order(subject: Subject) -> None:
     queries = embeddings(3, seed=1)
-    answers = await subject.searcher.search(queries, len(ROWS))
+    answers = (await subject.searcher.search(queries, len(ROWS))).hits
     for query, hits in zip(queries, answers, strict=True):
         exact = sorted((float(query @ row.vector) for row in ROWS), reverse=True)
         assert [hit.score for hit in hits] == pytest.approx(exact, abs=1e-5)
 
 
 async def test_an_opposite_scores_minus_one(subject: Subject) -> None:
-    (hits,) = await subject.searcher.search(-ROWS[0].vector[None], len(ROWS))
+    (hits,) = (await subject.searcher.search(-ROWS[0].vector[None], len(ROWS))).hits
     assert hits[-1].row_id == ROWS[0].row_id
     assert hits[-1].score == pytest.approx(-1, abs=1e-5)
 
 
 async def test_hits_are_the_rows_that_were_written(subject: Subject) -> None:
     by_id = {row.row_id: row for row in ROWS}
-    (hits,) = await subject.searcher.search(embeddings(1, seed=2), len(ROWS))
+    (hits,) = (await subject.searcher.search(embeddings(1, seed=2), len(ROWS))).hits
     for hit in hits:
         row = by_id[hit.row_id]
         assert (hit.image_id, hit.view, hit.product_id, hit.price, hit.currency, hit.in_stock) == (
@@ -192,36 +195,60 @@ async def test_hits_are_the_rows_that_were_written(subject: Subject) -> None:
 
 
 async def test_a_row_finds_itself(subject: Subject) -> None:
-    answers = await subject.searcher.search(np.stack([row.vector for row in ROWS[:40]]), 1)
+    answers = (await subject.searcher.search(np.stack([row.vector for row in ROWS[:40]]), 1)).hits
     assert [hits[0].row_id for hits in answers] == [row.row_id for row in ROWS[:40]]
     assert min(hits[0].score for hits in answers) >= 0.999
 
 
 async def test_answers_are_in_the_order_of_the_embeddings(subject: Subject) -> None:
     queries = embeddings(5, seed=3)
-    together = await subject.searcher.search(queries, 3)
-    alone = [(await subject.searcher.search(query[None], 3))[0] for query in queries]
+    together = (await subject.searcher.search(queries, 3)).hits
+    alone = [(await subject.searcher.search(query[None], 3)).hits[0] for query in queries]
     assert [[hit.row_id for hit in hits] for hits in together] == [[hit.row_id for hit in hits] for hits in alone]
 
 
 @pytest.mark.parametrize("k", [len(ROWS) + 1, 50_000])
 async def test_more_than_there_is_gives_all_there_is(subject: Subject, k: int) -> None:
-    (hits,) = await subject.searcher.search(embeddings(1, seed=4), k)
+    (hits,) = (await subject.searcher.search(embeddings(1, seed=4), k)).hits
     assert {hit.row_id for hit in hits} == {row.row_id for row in ROWS}
 
 
 async def test_equal_scores_are_ordered_by_row_id(subject: Subject) -> None:
-    (hits,) = await subject.searcher.search(row("twin").vector[None], 2)
+    (hits,) = (await subject.searcher.search(row("twin").vector[None], 2)).hits
     assert [hit.row_id for hit in hits] == ["twin-a#whole", "twin-b#whole"]
 
 
+async def test_only_rows_that_pass_the_filter_are_found(subject: Subject) -> None:
+    wanted = Filter(price_min=2_000, currency="EUR")
+    (hits,) = (await subject.searcher.search(embeddings(1, seed=10), len(ROWS), wanted)).hits
+    expected = [row.row_id for row in ROWS if matches(wanted, row.values())]
+    assert expected
+    assert {hit.row_id for hit in hits} == set(expected)
+
+
+async def test_a_filter_that_nothing_passes_finds_nothing(subject: Subject) -> None:
+    wanted = Filter(categories=("No such thing",))
+    assert (await subject.searcher.search(embeddings(2, seed=11), 5, wanted)).hits == [[], []]
+
+
+async def test_a_whole_answer_carries_no_flag(subject: Subject) -> None:
+    assert (await subject.searcher.search(embeddings(1, seed=12), 5)).degraded == ()
+
+
+async def test_hits_are_refreshed_and_those_of_unknown_rows_left_out(subject: Subject) -> None:
+    (hits,) = (await subject.searcher.search(embeddings(1, seed=13), 5)).hits
+    stale = [replace(hit, price=-5, in_stock=False) for hit in hits]
+    unknown = replace(hits[0], row_id="no such row")
+    assert await subject.searcher.refresh([*stale[::-1], unknown]) == hits[::-1]
+
+
 async def test_no_embedding_gives_no_list(subject: Subject) -> None:
-    assert await subject.searcher.search(embeddings(0, seed=5), 10) == []
+    assert (await subject.searcher.search(embeddings(0, seed=5), 10)).hits == []
 
 
 async def test_texts_and_data_come_back_as_they_went_in(subject: Subject) -> None:
     odd = next(row for row in ROWS if row.parent_id == ODD_TEXT)
-    ((hit,),) = await subject.searcher.search(odd.vector[None], 1)
+    ((hit,),) = (await subject.searcher.search(odd.vector[None], 1)).hits
     assert (hit.image_id, hit.parent_id, hit.category, dict(hit.data)) == (
         (odd.image_id, odd.parent_id, odd.category, odd.data)
     )
@@ -287,6 +314,6 @@ async def test_a_first_connection_to_a_server_that_hangs_is_made_again(subject: 
 
 async def _answers(searcher: FakeSearcher | MilvusSearcher) -> bool:
     try:
-        return len((await searcher.search(embeddings(1, seed=9), 1))[0]) == 1
+        return len((await searcher.search(embeddings(1, seed=9), 1)).hits[0]) == 1
     except MilvusUnavailable:
         return False

@@ -161,9 +161,9 @@ async def test_a_killed_server_comes_back_with_its_rows_loaded(kept: Kept) -> No
     os.kill(server["pid"], signal.SIGKILL)
     eventually(lambda: replaced(kept.data_dir, server["pid"]))
     assert published(kept.data_dir)["port"] == server["port"]
-    searcher = MilvusSearcher(kept.uri, CONFIG, ALIAS)
+    searcher = MilvusSearcher([kept.uri], CONFIG, ALIAS)
     assert (await searcher.index()).loaded
-    ((hit,),) = await searcher.search(ROWS[7].vector[None], 1)
+    ((hit,),) = (await searcher.search(ROWS[7].vector[None], 1)).hits
     await searcher.close()
     assert hit.row_id == ROWS[7].row_id
     assert kept.count() == len(ROWS)

@@ -21,6 +21,7 @@ ANSWER = Answer(
     480,
     (ProductList(CHAIR, (hit("p1", 0.7, "i1", title="Oak chair"),)), ProductList(WHOLE, ())),
     (),
+    1_795_428_000_000,
     {"decode": 1.0, "detect": 2.0, "embed": 3.0, "search": 4.0, "total": 10.0},
 )
 
@@ -80,7 +81,10 @@ def test_answer_has_every_field_of_version_1():
     body = search(FakeService()).json()
     assert body["photo"] == {"token": None, "width": 640, "height": 480}
     assert body["model"] == "0123456789ab"
-    assert body["index"] == {"collection": "products_0123456789ab_20260101T000000Z", "watermark": None}
+    assert body["index"] == {
+        "collection": "products_0123456789ab_20260101T000000Z",
+        "watermark": "2026-11-23T10:00:00.000Z",
+    }
     assert body["degraded"] == []
     assert body["timings_ms"]["total"] == 10.0
     chair, whole = body["objects"]
@@ -244,5 +248,5 @@ def test_metrics_are_text():
 def test_description_names_photo_parameters_and_problems():
     operation = request(FakeService(), "GET", "/openapi.json").json()["paths"]["/v1/search"]["post"]
     assert "photo" in operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"top_k", "min_score"}
+    assert {parameter["name"] for parameter in operation["parameters"]} == {"top_k", "min_score", "consistency"}
     assert {"400", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])

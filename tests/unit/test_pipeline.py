@@ -3,7 +3,8 @@ import pytest
 
 from serve_app.domain import Box, Detection, Hit
 from serve_app.errors import MilvusUnavailable
-from serve_app.pipeline import NO_OBJECT, Pipeline, Query, Sighting
+from serve_app.filters import Filter
+from serve_app.pipeline import NO_OBJECT, Found, Pipeline, Query, Sighting
 from tests.unit.builders import hit
 
 CHAIR = Detection(Box(0.1, 0.1, 0.4, 0.4), "chair", 0.8)
@@ -29,10 +30,13 @@ class FakeSearcher:
     def __init__(self, *rows: list[Hit]) -> None:
         self.rows = rows
         self.asked: list[int] = []
+        self.degraded: tuple[str, ...] = ()
 
-    async def search(self, embeddings, k):
+    async def search(self, embeddings, k, wanted, strong):
         self.asked.append(k)
-        return [self.rows[int(np.argmax(embedding))][:k] for embedding in embeddings]
+        self.narrowed = (wanted, strong)
+        hits = [self.rows[int(np.argmax(embedding))][:k] for embedding in embeddings]
+        return Found(hits, 1_000, self.degraded)
 
 
 def pipeline(detector: FakeDetector, searcher: FakeSearcher, rows_per_product: int = 2) -> Pipeline:
@@ -50,6 +54,21 @@ async def test_all_lists_are_searched_in_one_call():
     searcher = FakeSearcher([hit("room", 0.9)], [hit("chair", 0.8)])
     await pipeline(FakeDetector(CHAIR), searcher).run(b"", Query(top_k=3))
     assert searcher.asked == [6]
+
+
+async def test_a_search_is_narrowed_and_strong_as_asked():
+    searcher = FakeSearcher([hit("room", 0.9)], [hit("chair", 0.8)])
+    wanted = Filter(categories=("Men",))
+    answer = await pipeline(FakeDetector(CHAIR), searcher).run(b"", Query(wanted=wanted, strong=True))
+    assert searcher.narrowed == (wanted, True)
+    assert answer.watermark_ms == 1_000
+
+
+async def test_what_the_searcher_lacks_is_told():
+    searcher = FakeSearcher([hit("room", 0.9)])
+    searcher.degraded = ("partial_index",)
+    answer = await pipeline(FakeDetector(), searcher).run(b"", Query())
+    assert answer.degraded == (NO_OBJECT, "partial_index")
 
 
 async def test_photo_without_objects_says_so():
@@ -80,7 +99,7 @@ async def test_stage_times_add_up_to_the_total():
 
 async def test_error_of_a_stage_is_passed_on():
     class Down(FakeSearcher):
-        async def search(self, embeddings, k):
+        async def search(self, embeddings, k, wanted, strong):
             raise MilvusUnavailable("Milvus does not answer")
 
     with pytest.raises(MilvusUnavailable):

@@ -1,0 +1,191 @@
+"""Calls to whichever proxy of Milvus answers, within a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+from pymilvus import AsyncMilvusClient
+
+from serve_app.config import MilvusConfig
+from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable
+from serve_app.milvus.client import async_client, translated
+from serve_app.resilience import Circuit, Latencies, RetryBudget, back_off_s
+
+T = TypeVar("T")
+Call = Callable[[AsyncMilvusClient], Awaitable[T]]
+
+RETRY_SHARE = 0.1
+RETRY_RESERVE = 100.0
+"""Attempts kept for a failover: what may be in flight when a node is lost."""
+PARTIAL_ATTEMPTS = 4
+"""How often an answer of a part of the index is asked for again: a shopper rather has a part than waits."""
+SHORTEST_ATTEMPT_S = 0.02
+SHORTEST_HEDGE_S = 0.01
+
+
+class Endpoint:
+    """Hold the connection to one proxy."""
+
+    def __init__(self, uri: str, config: MilvusConfig) -> None:
+        self.uri = uri
+        self.circuit = Circuit()
+        self._config = config
+        self._client: AsyncMilvusClient | None = None
+        self._connecting = asyncio.Lock()
+        self._exits = AsyncExitStack()
+
+    async def connected(self) -> AsyncMilvusClient:
+        """Connect once: the client itself makes one connection per call that finds none."""
+        if self._client is None:
+            async with self._connecting:
+                if self._client is None:
+                    self._client = await self._exits.enter_async_context(async_client(self._config, self.uri))
+        return self._client
+
+    async def close(self) -> None:
+        await self._exits.aclose()
+
+
+class Endpoints:
+    """Make calls that change nothing; use it in one event loop.
+
+    An attempt takes `config.attempt_timeout_s` at most, a call with all its attempts `config.search_deadline_s`.
+    What may pass is tried again after a jittered wait, at another proxy if there is one; an attempt that is slower
+    than 95 % of the last ones is doubled there. One budget bounds both. While no proxy answers, calls wait and one
+    at a time tries. `on_sign` hears of every failed attempt, `may_pass` tells an index that is being loaded from
+    one that is missing.
+    """
+
+    def __init__(
+        self,
+        uris: Sequence[str],
+        config: MilvusConfig,
+        on_sign: Callable[[], None],
+        may_pass: Callable[[AsyncMilvusClient], Awaitable[bool]],
+    ) -> None:
+        self._endpoints = [Endpoint(uri, config) for uri in uris]
+        self._turn = itertools.cycle(range(len(self._endpoints)))
+        self._attempt_s = config.attempt_timeout_s
+        self._deadline_s = config.search_deadline_s
+        self._on_sign = on_sign
+        self._may_pass = may_pass
+        self._budget = RetryBudget(RETRY_SHARE, RETRY_RESERVE)
+        self._latencies = Latencies()
+
+    async def run(self, call: Call[T], whole: Callable[[T], bool] = lambda _: True) -> tuple[T, bool]:
+        """Return an answer, and whether it is `whole`.
+
+        Raises the last attempt's error: MilvusUnavailable, IndexMissing, or at once what another attempt can't mend.
+        """
+        end_s = time.monotonic() + self._deadline_s
+        self._budget.earn()
+        partial: T | None = None
+        error = MilvusUnavailable("no proxy of Milvus answers; try again shortly")
+        last: Endpoint | None = None
+        for attempt in itertools.count(1):
+            endpoint = await self._available(last, end_s, error)
+            timeout_s = min(self._attempt_s, end_s - time.monotonic())
+            try:
+                answer = await self._hedged(endpoint, call, timeout_s)
+            except MilvusUnavailable as failure:
+                error = failure
+                self._on_sign()
+            except IndexMissing as failure:
+                if not await self._is_loading(endpoint):
+                    raise
+                error = MilvusUnavailable(failure.message)
+                endpoint.circuit.fail(time.monotonic())
+                self._on_sign()
+            else:
+                if whole(answer):
+                    return answer, True
+                partial = answer
+            wait_s = back_off_s(attempt, random.random)
+            late = time.monotonic() + wait_s + SHORTEST_ATTEMPT_S >= end_s
+            enough = partial is not None and attempt >= PARTIAL_ATTEMPTS
+            if enough or late or not self._budget.spend():
+                break
+            last = endpoint
+            await asyncio.sleep(wait_s)
+        if partial is not None:
+            return partial, False
+        raise error
+
+    async def close(self) -> None:
+        """Close the connections; calls after it fail."""
+        for endpoint in self._endpoints:
+            await endpoint.close()
+
+    async def _available(self, last: Endpoint | None, end_s: float, error: MilvusUnavailable) -> Endpoint:
+        """Return a proxy that may be called, rather another than the last; raises `error` where none will in time."""
+        while True:
+            now_s = time.monotonic()
+            first = next(self._turn)
+            turned = self._endpoints[first:] + self._endpoints[:first]
+            waits = {endpoint: endpoint.circuit.wait_s(now_s) for endpoint in turned}
+            ready = [endpoint for endpoint in turned if waits[endpoint] == 0]
+            if ready:
+                return next((endpoint for endpoint in ready if endpoint is not last), ready[0])
+            wait_s = min(waits.values())
+            if now_s + wait_s + SHORTEST_ATTEMPT_S >= end_s:
+                raise error
+            await asyncio.sleep(wait_s)
+
+    def _second(self, first: Endpoint) -> Endpoint | None:
+        now_s = time.monotonic()
+        others = (endpoint for endpoint in self._endpoints if endpoint is not first)
+        return next((endpoint for endpoint in others if endpoint.circuit.wait_s(now_s) == 0), None)
+
+    async def _hedged(self, endpoint: Endpoint, call: Call[T], timeout_s: float) -> T:
+        usual_s = self._latencies.p95_s() if len(self._endpoints) > 1 else None
+        if usual_s is None:
+            return await self._once(endpoint, call, timeout_s)
+        tasks = {asyncio.ensure_future(self._once(endpoint, call, timeout_s))}
+        try:
+            done, tasks = await asyncio.wait(tasks, timeout=max(usual_s, SHORTEST_HEDGE_S))
+            if done:
+                return done.pop().result()
+            second = self._second(endpoint)
+            if second is not None and self._budget.spend():
+                tasks.add(asyncio.ensure_future(self._once(second, call, timeout_s)))
+            while True:
+                done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                answered = [task for task in done if task.exception() is None]
+                if answered or not tasks:
+                    return (answered or [*done])[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _once(self, endpoint: Endpoint, call: Call[T], timeout_s: float) -> T:
+        """Make one attempt, and tell the circuit how it ended."""
+        started_s = time.monotonic()
+        endpoint.circuit.begin(started_s, timeout_s)
+        try:
+            with translated():
+                async with asyncio.timeout(timeout_s):
+                    answer = await call(await endpoint.connected())
+        except DeadlineExceeded as error:
+            endpoint.circuit.fail(time.monotonic())
+            # The caller's own deadline may still be far: what ran out is the time that Milvus is given.
+            raise MilvusUnavailable(f"{error.message}; try again shortly") from error
+        except MilvusUnavailable:
+            endpoint.circuit.fail(time.monotonic())
+            raise
+        endpoint.circuit.succeed()
+        self._latencies.add(time.monotonic() - started_s)
+        return answer
+
+    async def _is_loading(self, endpoint: Endpoint) -> bool:
+        try:
+            with translated():
+                async with asyncio.timeout(self._attempt_s):
+                    return await self._may_pass(await endpoint.connected())
+        except (MilvusUnavailable, DeadlineExceeded):
+            return True

@@ -1,0 +1,259 @@
+"""A look, now and then, at what an alias stands for and what of it is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from pymilvus import MilvusClient
+
+from serve_app.collection import quote
+from serve_app.config import MilvusConfig
+from serve_app.coverage import SAME, Guard, Loading, Replica, Sample
+from serve_app.domain import EMBEDDING_DIM, Embeddings
+from serve_app.errors import IndexMissing, ShoplensError
+from serve_app.milvus import indexing
+from serve_app.milvus.client import connect, server_version, translated
+
+log = logging.getLogger(__name__)
+
+CALM_S = 1.0
+ALERT_S = 0.25
+"""Seconds between two looks, the shorter while a failover may be going on."""
+SAMPLE_ROWS = 32
+DIRECTIONS = 64
+ROWS_A_DIRECTION = 8
+SETTLE_S = 6.0
+"""How old a sample is before it counts: with bounded consistency, rows are found everywhere within 5 s."""
+RENEW_S = 60.0
+CONFIRMATIONS = 3
+"""How often a lost row is read by its key before it counts as deleted."""
+
+EMPTY = Sample((), np.zeros((0, EMBEDDING_DIM), np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Hold what a search has to know of the collection that it searches."""
+
+    collection: str
+    index_type: str | None
+    prunes: bool
+    whole: bool
+    """One process answers, so that no part of the index can be away: Milvus Lite."""
+
+
+class Watch:
+    """Watch the collection behind `alias`; use it in one event loop.
+
+    Its calls block, so they run in a thread; what they tell is noted in the loop. An answer is only sure to be whole
+    from `SETTLE_S` after the start on, when there are rows to search for.
+    """
+
+    def __init__(self, uris: Sequence[str], config: MilvusConfig, alias: str) -> None:
+        self._uris = uris
+        self._config = config
+        self._alias = alias
+        self._clients: dict[str, MilvusClient] = {}
+        self._guard = Guard()
+        self._facts: asyncio.Future[Facts] | None = None
+        self._sample = EMPTY
+        self._next_sample = EMPTY
+        self._drawn_s = float("-inf")
+        self._suspected: set[str] = set()
+        self.gone: frozenset[str] = frozenset()
+        """Rows of the last samples that are no longer in the index."""
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def facts(self) -> Facts:
+        """Return what is known of the collection, after the first look; raises that look's error."""
+        if self._task is None:
+            self._facts = asyncio.get_running_loop().create_future()
+            self._task = asyncio.create_task(self._run())
+        assert self._facts is not None
+        return await asyncio.shield(self._facts)
+
+    def sign(self) -> None:
+        """Note a sign of a failover."""
+        self._guard.sign(time.monotonic())
+        self._wake.set()
+
+    def sample(self, most: int) -> Sample:
+        """Return the rows, `most` of them, that the next answer has to prove itself by; none while all is calm."""
+        return self._sample.head(most) if self._guard.is_on(time.monotonic()) else EMPTY
+
+    def suspect(self, row_ids: frozenset[str]) -> None:
+        """Note rows that an answer lacked; whether they still exist is looked up."""
+        self._suspected |= row_ids
+        self.sign()
+
+    async def close(self) -> None:
+        """Stop watching."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        for client in self._clients.values():
+            client.close()
+
+    async def _run(self) -> None:
+        turn = 0
+        while True:
+            uri = self._uris[turn % len(self._uris)]
+            turn += 1
+            started_s = time.monotonic()
+            try:
+                await self._look(uri)
+            except ShoplensError as error:
+                self._failed(error)
+            pause_s = ALERT_S if self._guard.is_on(time.monotonic()) else CALM_S
+            await asyncio.sleep(max(0.0, ALERT_S - (time.monotonic() - started_s)))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    def _failed(self, error: ShoplensError) -> None:
+        assert self._facts is not None
+        if self._facts.done():
+            self.sign()
+            return
+        # Whoever waits for the first look hears why there is none; the next one asks anew.
+        self._facts.set_exception(error)
+        self._facts.exception()
+        self._facts = asyncio.get_running_loop().create_future()
+
+    async def _look(self, uri: str) -> None:
+        facts = await asyncio.to_thread(self._read_facts, uri)
+        self._know(facts)
+        if facts.whole:
+            return
+        loading = await asyncio.to_thread(self._read_loading, uri, facts.collection)
+        self._guard.saw(loading, time.monotonic())
+        await self._check_sample(uri, facts)
+
+    def _know(self, facts: Facts) -> None:
+        assert self._facts is not None
+        if not self._facts.done():
+            self._facts.set_result(facts)
+        elif facts != self._facts.result():
+            if facts.collection != self._facts.result().collection:
+                log.info("alias switched", extra={"alias": self._alias, "collection": facts.collection})
+                self._guard, self._sample, self._next_sample = Guard(), EMPTY, EMPTY
+                self._drawn_s = float("-inf")
+            self._facts = asyncio.get_running_loop().create_future()
+            self._facts.set_result(facts)
+
+    async def _check_sample(self, uri: str, facts: Facts) -> None:
+        """Keep a sample of rows that every answer of the whole index would hold."""
+        now_s = time.monotonic()
+        if self._suspected:
+            suspected, self._suspected = frozenset(self._suspected), set()
+            gone = await asyncio.to_thread(self._read_gone, facts.collection, self._sample, suspected)
+            self.gone |= gone
+            self._sample = self._sample.without(gone)
+        if len(self._next_sample) and now_s >= self._drawn_s + SETTLE_S:
+            lost = await asyncio.to_thread(self._read_lost, uri, facts.collection, self._next_sample)
+            self._sample, self._next_sample, self.gone = self._next_sample.without(lost), EMPTY, frozenset()
+        elif not self._guard.is_on(now_s) and now_s >= self._drawn_s + RENEW_S:
+            self._drawn_s = now_s
+            self._next_sample = await asyncio.to_thread(self._draw, uri, facts.collection)
+        elif len(self._sample):
+            lost = await asyncio.to_thread(self._read_lost, uri, facts.collection, self._sample)
+            if lost:
+                self.suspect(lost)
+
+    # --- calls that block
+
+    def _client(self, uri: str) -> MilvusClient:
+        if uri not in self._clients:
+            self._clients[uri] = connect(self._config, uri)
+        return self._clients[uri]
+
+    def _read_facts(self, uri: str) -> Facts:
+        client = self._client(uri)
+        collection = indexing.resolve(client, self._alias)
+        if collection is None:
+            raise IndexMissing(f"there is no index {self._alias}; `shoplens import MANIFEST` makes it")
+        return Facts(
+            collection=collection,
+            index_type=indexing.index_type_of(client, collection),
+            prunes=indexing.prunes(client, collection),
+            whole=server_version(client) is None,
+        )
+
+    def _read_loading(self, uri: str, collection: str) -> Loading:
+        client, timeout_s = self._client(uri), self._config.attempt_timeout_s
+        with translated():
+            replicas = client.describe_replica(collection, timeout=timeout_s)
+            stored = client.list_persistent_segments(collection, timeout=timeout_s)
+            loaded = client.list_loaded_segments(collection, timeout=timeout_s)
+        nodes: dict[int, frozenset[int]] = {}
+        for segment in loaded:
+            nodes[segment.segment_id] = nodes.get(segment.segment_id, frozenset()) | frozenset(segment.node_ids)
+        return Loading(
+            replicas=frozenset(
+                Replica(
+                    replica.id,
+                    frozenset(replica.group_nodes),
+                    tuple(sorted((shard.channel_name, shard.shard_leader) for shard in replica.shards)),
+                )
+                for replica in replicas
+            ),
+            loaded=nodes,
+            stored=frozenset(segment.segment_id for segment in stored),
+        )
+
+    def _draw(self, uri: str, collection: str) -> Sample:
+        """Find rows in all directions: what lies in which segment can't be asked for."""
+        directions = np.random.default_rng().normal(size=(DIRECTIONS, EMBEDDING_DIM)).astype(np.float32)
+        found: dict[str, Embeddings] = {}
+        for hits in self._search(uri, collection, directions, ROWS_A_DIRECTION):
+            for hit in hits:
+                found[hit["row_id"]] = np.asarray(hit["entity"]["vector"], np.float32)
+        chosen = np.random.default_rng().permutation(list(found))[:SAMPLE_ROWS].tolist()
+        return Sample(
+            tuple(chosen), np.array([found[row_id] for row_id in chosen], np.float32).reshape(-1, EMBEDDING_DIM)
+        )
+
+    def _read_lost(self, uri: str, collection: str, sample: Sample) -> frozenset[str]:
+        answers = self._search(uri, collection, sample.vectors, ROWS_A_DIRECTION)
+        return sample.lost(([(hit["row_id"], hit["distance"]) for hit in hits] for hits in answers), ROWS_A_DIRECTION)
+
+    def _search(self, uri: str, collection: str, vectors: Embeddings, k: int):  # type: ignore[no-untyped-def]
+        with translated():
+            return self._client(uri).search(
+                collection,
+                data=list(vectors),
+                anns_field="vector",
+                limit=k,
+                output_fields=["row_id", "vector"],
+                search_params={"metric_type": "COSINE", "params": {"ef": 128, "nprobe": 64, "search_list": 128}},
+                timeout=self._config.attempt_timeout_s,
+            )
+
+    def _read_gone(self, collection: str, sample: Sample, suspected: frozenset[str]) -> frozenset[str]:
+        """Return the suspected rows that no proxy finds by their keys, or that have another vector now."""
+        known = dict(zip(sample.row_ids, sample.vectors, strict=True))
+        left = suspected & set(known)
+        for attempt in range(CONFIRMATIONS):
+            if not left:
+                break
+            uri = self._uris[attempt % len(self._uris)]
+            with translated():
+                rows = self._client(uri).query(
+                    collection,
+                    filter=f"row_id in [{', '.join(map(quote, sorted(left)))}]",
+                    output_fields=["row_id", "vector"],
+                    timeout=self._config.attempt_timeout_s,
+                )
+            for row in rows:
+                if float(np.dot(known[row["row_id"]], np.asarray(row["vector"], np.float32))) >= SAME:
+                    left -= {row["row_id"]}
+        return frozenset(left)
