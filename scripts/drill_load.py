@@ -27,7 +27,8 @@ FINGERPRINT = "0123456789ab"
 K = 10
 QUERIES = 100
 CATEGORIES = 8
-CLUSTERS = 500
+ROWS_A_CLUSTER = 40
+"""Enough that all answers to a query come from one cluster, far from what is written meanwhile."""
 SPREAD = 0.7
 """Length of what sets a row off its cluster's centre, which has length 1."""
 NEAR = 0.3
@@ -49,8 +50,8 @@ class Shop:
 
     def __init__(self, rows: int, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        centres = _unit(self._rng.normal(size=(CLUSTERS, EMBEDDING_DIM)))
-        self.vectors = _unit(centres[self._rng.integers(CLUSTERS, size=rows)] + self._noise(rows, SPREAD))
+        centres = _unit(self._rng.normal(size=(rows // ROWS_A_CLUSTER, EMBEDDING_DIM)))
+        self.vectors = _unit(centres[self._rng.integers(len(centres), size=rows)] + self._noise(rows, SPREAD))
         self.queries = _unit(self.vectors[self._rng.integers(rows, size=QUERIES)] + self._noise(QUERIES, NEAR))
         self.exact = [self._nearest(query) for query in self.queries]
         self.wanted: list[tuple[str, ...]] = []

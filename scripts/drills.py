@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import shlex
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -26,6 +22,7 @@ from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report
 from scripts.milvus_binary import unpack_milvus
 from scripts.milvus_cluster import MilvusCluster
 from scripts.milvus_harms import Drill, drills
+from scripts.namespace import go_inside
 from scripts.processes import CantStart
 from serve_app.errors import ShoplensError
 
@@ -40,7 +37,7 @@ def main() -> int:
     try:
         if not arguments.inside:
             _prepare(console)
-            _go_inside()
+            go_inside("scripts.drills")
         with tempfile.TemporaryDirectory(prefix="shoplens-drills-") as scratch:
             report = asyncio.run(run(arguments, arguments.workdir or Path(scratch), console))
     except (CantStart, ShoplensError, MilvusException, TimeoutError, LookupError, OSError) as error:
@@ -70,9 +67,6 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# --- a network namespace of its own
-
-
 def _prepare(console: Console) -> None:
     """Fetch what can't be fetched from inside."""
     unpack_milvus()
@@ -80,18 +74,6 @@ def _prepare(console: Console) -> None:
         fetch_kafka()
     except CantStart as error:
         console.print(f"no Apache Kafka, so librdkafka's mock is the broker: {error}", markup=False)
-
-
-def _go_inside() -> None:
-    """Run this again where there is no interface but `lo`; raises CantStart where none can be made."""
-    unshare = ["unshare", "--net"]
-    if subprocess.run([*unshare, "true"], capture_output=True).returncode:
-        unshare = ["unshare", "--user", "--map-root-user", "--net"]
-    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], capture_output=True).returncode:
-        raise CantStart("no network namespace can be made here: run this as root, or allow user namespaces")
-    again = shlex.join([sys.executable, "-m", "scripts.drills", *sys.argv[1:], "--inside"])
-    script = f"PATH=$PATH:/sbin:/usr/sbin; ip link set lo up && exec {again}"
-    os.execvp(unshare[0], [*unshare, "sh", "-c", script])  # noqa: S606
 
 
 # --- the drills

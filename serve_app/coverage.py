@@ -90,9 +90,6 @@ class Sample:
     def __len__(self) -> int:
         return len(self.row_ids)
 
-    def head(self, count: int) -> Sample:
-        return Sample(self.row_ids[:count], self.vectors[:count])
-
     def without(self, row_ids: AbstractSet[str]) -> Sample:
         kept = [place for place, row_id in enumerate(self.row_ids) if row_id not in row_ids]
         return Sample(tuple(self.row_ids[place] for place in kept), self.vectors[kept])

@@ -14,6 +14,7 @@
     │   ├── Overloaded           429 overloaded
     │   ├── IndexMissing         503 index_missing
     │   ├── MilvusUnavailable    503 milvus_unavailable
+    │   │   └── FailingOver      503 milvus_unavailable: a proxy answers that the index can't
     │   ├── StageUnavailable     503 stage_unavailable
     │   └── DeadlineExceeded     504 deadline_exceeded
     └── SetupError               the operator can mend it
@@ -102,6 +103,10 @@ class IndexMissing(Unavailable):
 
 class MilvusUnavailable(Unavailable):
     code = "milvus_unavailable"
+
+
+class FailingOver(MilvusUnavailable):
+    """A proxy of Milvus answers, but what is behind it doesn't: the sign of a lost node or leader."""
 
 
 class StageUnavailable(Unavailable):

@@ -20,7 +20,14 @@ from pymilvus.exceptions import (
 )
 
 from serve_app.config import MilvusConfig
-from serve_app.errors import BadConfig, DeadlineExceeded, IndexMissing, MilvusUnavailable, ShoplensError
+from serve_app.errors import (
+    BadConfig,
+    DeadlineExceeded,
+    FailingOver,
+    IndexMissing,
+    MilvusUnavailable,
+    ShoplensError,
+)
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -43,6 +50,8 @@ HOW_TO_INDEX = "`shoplens import MANIFEST` makes an index"
 _MISSING_CODES = {100, 101, 103, 1600}
 _REFUSED_CODES = {6, *range(1100, 1200)}
 _FORBIDDEN_CODES = {1400, 1401, 1402}
+_PROXY_CODES = {2, 8, 9}
+"""There is no connection, or the proxy itself limits the rate: nothing is wrong with the index."""
 
 # Milvus 2.3 answers code 65535, and Milvus Lite code 1, for anything else.
 _MISSING_TEXT = re.compile(r"collection not found|can't find collection|collection not (fully )?loaded|alias not found")
@@ -151,4 +160,6 @@ def _of_code(error: MilvusException) -> ShoplensError:
         return DeadlineExceeded("Milvus didn't answer in time")
     if code == 65535 and _REFUSED_TEXT.search(text):
         return ShoplensError(f"Milvus refused a call: {text}")
-    return MilvusUnavailable(f"Milvus can't serve: {text}")
+    if code in _PROXY_CODES:
+        return MilvusUnavailable(f"Milvus doesn't take the call: {text}")
+    return FailingOver(f"Milvus can't serve: {text}")

@@ -13,7 +13,7 @@ from typing import TypeVar
 from pymilvus import AsyncMilvusClient
 
 from serve_app.config import MilvusConfig
-from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable
+from serve_app.errors import DeadlineExceeded, FailingOver, IndexMissing, MilvusUnavailable
 from serve_app.milvus.client import async_client, translated
 from serve_app.resilience import Circuit, Latencies, RetryBudget, back_off_s
 
@@ -21,9 +21,12 @@ T = TypeVar("T")
 Call = Callable[[AsyncMilvusClient], Awaitable[T]]
 
 RETRY_SHARE = 0.1
-RETRY_RESERVE = 100.0
-"""Attempts kept for a failover: what may be in flight when a node is lost."""
-PARTIAL_ATTEMPTS = 4
+RETRY_RESERVE = 1_000.0
+"""Attempts kept for a failover: while a node's lease runs out, each second search may meet it."""
+HEDGE_SHARE = 0.05
+HEDGE_RESERVE = 20.0
+"""Hedges are kept to the slowest searches, lest a slow server get twice the work and retries get nothing."""
+PARTIAL_ATTEMPTS = 8
 """How often an answer of a part of the index is asked for again: a shopper rather has a part than waits."""
 SHORTEST_ATTEMPT_S = 0.02
 SHORTEST_HEDGE_S = 0.01
@@ -58,7 +61,8 @@ class Endpoints:
     An attempt takes `config.attempt_timeout_s` at most, a call with all its attempts `config.search_deadline_s`.
     What may pass is tried again after a jittered wait, at another proxy if there is one; an attempt that is slower
     than 95 % of the last ones is doubled there. One budget bounds both. While no proxy answers, calls wait and one
-    at a time tries. `on_sign` hears of every failed attempt, `may_pass` tells an index that is being loaded from
+    at a time tries. `on_sign` hears when a proxy answers
+    that the index can't, `may_pass` tells an index that is being loaded from
     one that is missing.
     """
 
@@ -76,6 +80,7 @@ class Endpoints:
         self._on_sign = on_sign
         self._may_pass = may_pass
         self._budget = RetryBudget(RETRY_SHARE, RETRY_RESERVE)
+        self._hedges = RetryBudget(HEDGE_SHARE, HEDGE_RESERVE)
         self._latencies = Latencies()
 
     async def run(self, call: Call[T], whole: Callable[[T], bool] = lambda _: True) -> tuple[T, bool]:
@@ -85,6 +90,7 @@ class Endpoints:
         """
         end_s = time.monotonic() + self._deadline_s
         self._budget.earn()
+        self._hedges.earn()
         partial: T | None = None
         error = MilvusUnavailable("no proxy of Milvus answers; try again shortly")
         last: Endpoint | None = None
@@ -95,7 +101,8 @@ class Endpoints:
                 answer = await self._hedged(endpoint, call, timeout_s)
             except MilvusUnavailable as failure:
                 error = failure
-                self._on_sign()
+                if isinstance(failure, FailingOver):
+                    self._on_sign()
             except IndexMissing as failure:
                 if not await self._is_loading(endpoint):
                     raise
@@ -152,7 +159,7 @@ class Endpoints:
             if done:
                 return done.pop().result()
             second = self._second(endpoint)
-            if second is not None and self._budget.spend():
+            if second is not None and self._hedges.spend() and self._budget.spend():
                 tasks.add(asyncio.ensure_future(self._once(second, call, timeout_s)))
             while True:
                 done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -18,6 +18,7 @@ from serve_app.coverage import PARTIAL_INDEX, Sample
 from serve_app.domain import Embeddings, Hit
 from serve_app.errors import IndexMissing
 from serve_app.filters import NO_FILTER, Filter, expression, matches
+from serve_app.gathering import Gatherer
 from serve_app.milvus.client import translated
 from serve_app.milvus.endpoints import Endpoints
 from serve_app.milvus.index_types import QUANTISED, search_params
@@ -27,9 +28,10 @@ from serve_app.pipeline import MAX_ROWS, Found
 STALENESS_MS = 5_500
 """How old what a bounded search reads may be: `common.gracefulTime` of Milvus, 5 s, and the way there."""
 
-MOST_SAMPLE_HITS = 2_000
-"""Rows that the answer to a search may hold for the sake of its proof."""
-LEAST_SAMPLE_ROWS = 4
+CALLS_AT_ONCE = 8
+PROVEN_CALLS_AT_ONCE = 2
+"""Calls under way at each proxy; those with a proof cost more, so more searches share one."""
+SEARCHES_A_CALL = 16
 ROWS_A_READ = 500
 
 
@@ -62,8 +64,10 @@ class MilvusSearcher:
     ) -> None:
         self.params = params or SearchParams()
         self._alias = alias
+        self._timeout_s = config.attempt_timeout_s
         self._watch = Watch(uris, config, alias)
         self._endpoints = Endpoints(uris, config, self._watch.sign, self._is_loading)
+        self._gatherers: dict[AsyncMilvusClient, Gatherer[_Asked, _Answer]] = {}
 
     async def search(self, embeddings: Embeddings, k: int, wanted: Filter = NO_FILTER, strong: bool = False) -> Found:
         """Return at most `k` rows for each embedding, best first, equal scores by row id; k is cut to MAX_ROWS.
@@ -107,34 +111,45 @@ class MilvusSearcher:
     async def close(self) -> None:
         """Close the connections; calls after it fail."""
         await self._watch.close()
+        for gatherer in self._gatherers.values():
+            await gatherer.close()
         await self._endpoints.close()
 
     async def _ask(self, asked: _Asked, client: AsyncMilvusClient) -> _Answer:
+        """Search together with others that ask alike: a call costs Milvus more than a vector more in it does."""
         facts = await self._watch.facts()
-        sample = self._watch.sample(max(LEAST_SAMPLE_ROWS, MOST_SAMPLE_HITS // asked.k))
+        text = expression(asked.wanted, prune=facts.prunes)
+        if client not in self._gatherers:
+            self._gatherers[client] = Gatherer(
+                partial(self._call, client),
+                lambda: CALLS_AT_ONCE if self._watch.is_calm() else PROVEN_CALLS_AT_ONCE,
+                SEARCHES_A_CALL,
+            )
+        return await self._gatherers[client].submit((asked.k, asked.strong, text), asked)
+
+    async def _call(self, client: AsyncMilvusClient, searches: Sequence[_Asked]) -> list[_Answer]:
+        facts, sample, asked = await self._watch.facts(), self._watch.sample(), searches[0]
         exact = facts.index_type not in QUANTISED
         # Known rows that don't pass the filter have to be let through, and may take the place of hits.
-        room = len(sample) if asked.wanted else 0
-        k = min(asked.k + room, MAX_ROWS)
-        options = {"consistency_level": "Strong"} if asked.strong else {}
+        k = min(asked.k + (len(sample) if asked.wanted else 0), MAX_ROWS)
+        vectors = [vector for search in searches for vector in search.embeddings]
         found = await client.search(
             self._alias,
-            data=[*asked.embeddings, *sample.vectors],
+            data=[*vectors, *sample.vectors],
             anns_field="vector",
             filter=_expression(asked.wanted, facts.prunes, sample),
             limit=k,
             output_fields=list(HIT_FIELDS) if exact else [*HIT_FIELDS, "vector"],
             search_params={"metric_type": "COSINE", "params": search_params(self.params, k)},
+            timeout=self._timeout_s,
             retry_times=0,
-            **options,
+            **({"consistency_level": "Strong"} if asked.strong else {}),
         )
-        answers = list(found)
-        count = len(asked.embeddings)
-        hits = [
-            _hits(rows, asked, sample, None if exact else embedding)
-            for rows, embedding in zip(answers[:count], asked.embeddings, strict=True)
-        ]
-        return _Answer(hits, sample.lost(_row_ids(answers[count:]), k), facts)
+        rows = iter(found)
+        hits = [_hits(next(rows), asked, sample, None if exact else vector) for vector in vectors]
+        lost = sample.lost(_row_ids(rows), k)
+        taken = iter(hits)
+        return [_Answer([next(taken) for _ in search.embeddings], lost, facts) for search in searches]
 
     def _is_whole(self, answer: _Answer) -> bool:
         lost = answer.lost - self._watch.gone

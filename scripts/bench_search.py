@@ -1,0 +1,264 @@
+"""Compare our searcher with bare pymilvus on the same server, and with FAISS in this process.
+
+It starts a Milvus server by itself, in a network namespace of its own. Sides take turns, so that what else the
+machine does meets all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from pymilvus import AsyncMilvusClient, MilvusClient
+from pymilvus.exceptions import MilvusException
+from rich.console import Console
+
+from scripts.drill_load import make_row
+from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, median_and_spread, percentile, wait_until
+from scripts.milvus_binary import unpack_milvus
+from scripts.namespace import go_inside
+from scripts.processes import CantStart
+from scripts.servers import MilvusStandalone
+from serve_app.collection import HIT_FIELDS, Row, alias
+from serve_app.config import MilvusConfig, SearchParams
+from serve_app.domain import EMBEDDING_DIM, Embeddings
+from serve_app.errors import ShoplensError
+from serve_app.milvus import indexing
+from serve_app.milvus.client import async_client, connect
+from serve_app.milvus.searcher import MilvusSearcher
+from serve_app.milvus.writer import MilvusWriter
+
+SEED = 20_261_123
+CATALOGUE, FINGERPRINT = "bench", "0123456789ab"
+K = 10
+QUERIES = 500
+CLUSTERS = 1_000
+CONCURRENCY = (1, 8, 32)
+WRITE_ROWS = 10_000
+INDEX_TIMEOUT_S = 1_200.0
+
+OVERHEAD_GOAL_MS = 0.3
+RATIO_GOAL = 0.9
+
+Ask = Callable[[Any], Awaitable[list[str]]]
+"""Return the row ids nearest to one query."""
+
+
+def main() -> int:
+    arguments = _arguments()
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if not arguments.inside:
+            unpack_milvus()
+            go_inside("scripts.bench_search")
+        with tempfile.TemporaryDirectory(prefix="shoplens-bench-") as scratch:
+            report = asyncio.run(run(arguments, Path(scratch), console))
+    except (CantStart, ShoplensError, MilvusException, TimeoutError, OSError) as error:
+        console.print(f"could not run: {error}", markup=False)
+        return EXIT_COULD_NOT_RUN
+    except KeyboardInterrupt:
+        return 130
+    report.show(console)
+    if arguments.json:
+        report.write(arguments.json)
+    return report.exit_code()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="20,000 rows and two rounds")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--rows", type=int, help="rows of the index (default: 100,000; quick: 20,000)")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+async def run(arguments: argparse.Namespace, workdir: Path, console: Console) -> Report:
+    """Measure; raises CantStart, ShoplensError, TimeoutError."""
+    rows = arguments.rows or (20_000 if arguments.quick else 100_000)
+    rounds, seconds = (2, 2.0) if arguments.quick else (5, 4.0)
+    config, params = MilvusConfig(num_partitions=1, num_shards=2), SearchParams()
+    vectors, queries = _vectors(rows)
+    exact = [set(best.tolist()) for best in _exact(vectors, queries)]
+    report = Report(
+        "bench_search",
+        {"rows": rows, "k": K, "queries": QUERIES, "rounds": rounds, "seconds": seconds, "seed": SEED}
+        | {"hnsw_m": config.hnsw_m, "hnsw_ef_construction": config.hnsw_ef_construction, "ef": params.ef},
+    )
+    with console.status("starting Milvus …") as status, MilvusStandalone(workdir) as server:
+        status.update(f"filling {rows:,} rows …")
+        await asyncio.to_thread(_fill, connect(config, server.uri), config, vectors)
+        status.update("building FAISS's index …")
+        index = await asyncio.to_thread(_faiss, vectors, config, params)
+        searcher = MilvusSearcher([server.uri], config, alias(CATALOGUE, FINGERPRINT), params)
+        async with async_client(config, server.uri) as client:
+            sides = {
+                "bare pymilvus": _bare(client, params),
+                "Shoplens": _ours(searcher),
+                "FAISS HNSW": _in_process(index),
+            }
+            status.update("measuring …")
+            for name, ask in sides.items():
+                report.rows.append({"side": name, "recall@10": await _recall(ask, queries, exact)})
+            overhead_ms = await _overhead(sides, queries, 500 if arguments.quick else 3_000, report)
+            await _throughput(sides, queries, rounds, seconds, report)
+        await searcher.close()
+    recalls = {row["side"]: row["recall@10"] for row in report.rows if "recall@10" in row}
+    report.goals.append(Goal("overhead per search, ms", overhead_ms, OVERHEAD_GOAL_MS, "lower"))
+    report.goals.append(Goal("recall@10 to bare", recalls["Shoplens"] / recalls["bare pymilvus"], 1.0, "higher"))
+    return report
+
+
+def _vectors(rows: int) -> tuple[Embeddings, Embeddings]:
+    """Return clustered rows, as embeddings of a catalogue are, and queries near some of them."""
+    rng = np.random.default_rng(SEED)
+    scale = 1 / np.sqrt(EMBEDDING_DIM)
+    centres = _unit(rng.normal(size=(CLUSTERS, EMBEDDING_DIM)))
+    near = 0.7 * scale * rng.normal(size=(rows, EMBEDDING_DIM))
+    vectors = _unit(centres[rng.integers(CLUSTERS, size=rows)] + near)
+    queries = vectors[rng.integers(rows, size=QUERIES)] + 0.3 * scale * rng.normal(size=(QUERIES, EMBEDDING_DIM))
+    return vectors, _unit(queries)
+
+
+def _unit(vectors: Any) -> Embeddings:
+    found: Embeddings = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return found
+
+
+def _exact(vectors: Embeddings, queries: Embeddings) -> Any:
+    scores = queries @ vectors.T
+    return np.argpartition(-scores, K, axis=1)[:, :K]
+
+
+def _rows(vectors: Embeddings) -> Iterator[Row]:
+    for number, vector in enumerate(vectors):
+        yield make_row(str(number), vector, number)
+
+
+def _fill(client: MilvusClient, config: MilvusConfig, vectors: Embeddings) -> None:
+    indexing.ensure(client, config, CATALOGUE, FINGERPRINT, datetime.now(UTC))
+    name = alias(CATALOGUE, FINGERPRINT)
+    writer = MilvusWriter(client, name, config)
+    rows = _rows(vectors)
+    while chunk := list(itertools.islice(rows, WRITE_ROWS)):
+        writer.write(chunk)
+    writer.flush()
+
+    def is_indexed() -> bool:
+        """Tell whether every segment is sealed, indexed and loaded: rows in memory would be searched one by one."""
+        segments = client.list_loaded_segments(name)
+        described = client.describe_index(name, "vector")
+        return bool(sum(segment.num_rows for segment in segments) >= len(vectors) and described["state"] == "Finished")
+
+    wait_until(is_indexed, timeout_s=INDEX_TIMEOUT_S, what="the index")
+    client.close()
+
+
+def _faiss(vectors: Embeddings, config: MilvusConfig, params: SearchParams) -> Any:
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexHNSWFlat(EMBEDDING_DIM, config.hnsw_m, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = config.hnsw_ef_construction
+    index.hnsw.efSearch = params.ef
+    index.add(vectors)
+    return index
+
+
+def _bare(client: AsyncMilvusClient, params: SearchParams) -> Ask:
+    async def ask(query: Any) -> list[str]:
+        (hits,) = await client.search(
+            alias(CATALOGUE, FINGERPRINT),
+            data=[query],
+            anns_field="vector",
+            limit=K,
+            output_fields=list(HIT_FIELDS),
+            search_params={"metric_type": "COSINE", "params": {"ef": params.ef}},
+        )
+        return [hit["entity"]["image_id"] for hit in hits]
+
+    return ask
+
+
+def _ours(searcher: MilvusSearcher) -> Ask:
+    async def ask(query: Any) -> list[str]:
+        return [hit.image_id for hit in (await searcher.search(query[None], K)).hits[0]]
+
+    return ask
+
+
+def _in_process(index: Any) -> Ask:
+    async def ask(query: Any) -> list[str]:
+        return [str(number) for number in index.search(query[None], K)[1][0]]
+
+    return ask
+
+
+async def _recall(ask: Ask, queries: Embeddings, exact: Sequence[set[int]]) -> float:
+    shares = [
+        len({int(found) for found in await ask(query)} & best) / K for query, best in zip(queries, exact, strict=True)
+    ]
+    return statistics.mean(shares)
+
+
+async def _overhead(sides: dict[str, Ask], queries: Embeddings, count: int, report: Report) -> float:
+    """Time single searches, one side after the other on each query; return what ours takes more than bare, ms."""
+    times_ms: dict[str, list[float]] = {name: [] for name in sides}
+    more_ms = []
+    for number in range(count):
+        query = queries[number % QUERIES]
+        # Who comes first changes, so that a warm cache favours nobody.
+        for name in list(sides) if number % 2 else list(sides)[::-1]:
+            started_s = time.perf_counter()
+            await sides[name](query)
+            times_ms[name].append((time.perf_counter() - started_s) * 1e3)
+        more_ms.append(times_ms["Shoplens"][-1] - times_ms["bare pymilvus"][-1])
+    for name, taken in times_ms.items():
+        report.rows.append({"alone": name, "p50 ms": percentile(taken, 0.5), "p99 ms": percentile(taken, 0.99)})
+    return statistics.median(more_ms)
+
+
+async def _throughput(sides: dict[str, Ask], queries: Embeddings, rounds: int, seconds: float, report: Report) -> None:
+    for at_once in CONCURRENCY:
+        rates: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in range(rounds):
+            for name in list(sides) if turn % 2 else list(sides)[::-1]:
+                rates[name].append(await _rate(sides[name], queries, at_once, seconds))
+        for name, found in rates.items():
+            median, spread = median_and_spread(found)
+            report.rows.append({"throughput": name, "in flight": at_once, "searches/s": median, "spread": spread})
+        ratios = [ours / bare for ours, bare in zip(rates["Shoplens"], rates["bare pymilvus"], strict=True)]
+        report.goals.append(
+            Goal(f"throughput to bare, {at_once} in flight", statistics.median(ratios), RATIO_GOAL, "higher")
+        )
+
+
+async def _rate(ask: Ask, queries: Embeddings, at_once: int, seconds: float) -> float:
+    started_s = time.monotonic()
+    answered = 0
+
+    async def client(first: int) -> None:
+        nonlocal answered
+        for number in itertools.count(first, at_once):
+            if time.monotonic() - started_s >= seconds:
+                return
+            await ask(queries[number % QUERIES])
+            answered += 1
+
+    await asyncio.gather(*(client(first) for first in range(at_once)))
+    return answered / (time.monotonic() - started_s)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
