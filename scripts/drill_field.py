@@ -58,8 +58,8 @@ class Field:
         )
         self.described = self._config.model_dump(mode="json", exclude={"password", "password_file", "user", "uri"})
         self._clients = [connect(self._config, uri) for uri in cluster.uris]
-        self._searcher = Searcher(cluster.uris, self._config)
-        self._through_each = {uri: Searcher([uri], self._config) for uri in cluster.uris}
+        self._searcher = Searcher(cluster.uris, self._config, SETTLE_DEADLINE_S)
+        self._through_each = {uri: Searcher([uri], self._config, SETTLE_DEADLINE_S) for uri in cluster.uris}
         self._ledger = Ledger()
         self._writes = Writes(self._clients[0], self._config, self._shop, self._ledger)
         self._site = Site(cluster, self._clients, alias(CATALOGUE, FINGERPRINT))
@@ -79,7 +79,8 @@ class Field:
     async def drill(self, drill: Drill, report: Report) -> None:
         """Do one drill and add its rows and goals to the report."""
         self._say(drill.name)
-        searches = Searches(self._searcher, self._shop, self.rate, drill.deadline_s)
+        searcher = Searcher(self.cluster.uris, self._config, drill.deadline_s)
+        searches = Searches(searcher, self._shop, self.rate, drill.deadline_s)
         stop = asyncio.Event()
         searching = asyncio.create_task(searches.run(stop))
         self._writes.start()
@@ -98,6 +99,7 @@ class Field:
             ended_s = searches.now_s()
             await searching
             await asyncio.to_thread(self._writes.stop)
+            await searcher.close()
         counts = count(searches.answers, harmed_s=harmed_s, mended_s=mended_s, ended_s=ended_s)
         self._say(f"{drill.name}: settling")
         await self._settle()

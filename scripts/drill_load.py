@@ -38,6 +38,9 @@ FLUSH_ROWS = 10_000
 
 NEW_ROWS, CHANGED_ROWS, DELETED_ROWS = 10, 10, 5
 
+SPARE_S = 0.2
+"""What the searcher leaves of a deadline for the way back."""
+
 Asked = tuple[tuple[str, ...] | None, tuple[str, ...], str]
 """The ids of an answer, None where there is none; what it is flagged with; the error."""
 
@@ -107,7 +110,8 @@ def fill(client: MilvusClient, config: MilvusConfig, shop: Shop) -> None:
 class Searcher:
     """Ask a MilvusSearcher one query, and note what came of it."""
 
-    def __init__(self, uris: Sequence[str], config: MilvusConfig) -> None:
+    def __init__(self, uris: Sequence[str], config: MilvusConfig, deadline_s: float) -> None:
+        config = config.model_copy(update={"search_deadline_s": deadline_s - SPARE_S})
         self._searcher = MilvusSearcher(uris, config, alias(CATALOGUE, FINGERPRINT))
 
     async def ask(self, query: Any, deadline_s: float) -> Asked:

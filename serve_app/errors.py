@@ -20,7 +20,8 @@
     └── SetupError               the operator can mend it
         ├── BadConfig
         ├── BadWeights
-        └── BadManifest
+        ├── BadManifest
+        └── NotVerified
 
 Every error takes one positional message, so that it survives pickling between processes.
 The message says what is wrong and, where there is a way on, what to do.
@@ -132,3 +133,9 @@ class BadWeights(SetupError):
 
 class BadManifest(SetupError):
     code = "bad_manifest"
+
+
+class NotVerified(SetupError):
+    """An index must not be searched as it is."""
+
+    code = "not_verified"

@@ -60,7 +60,7 @@ _REFUSED_TEXT = re.compile(r"cannot parse|invalid|illegal|mismatch|should divide
 _REFUSED_TYPES = (ParamError, DataNotMatchException, DataTypeNotMatchException, DataTypeNotSupportException)
 
 
-def connect(config: MilvusConfig, uri: str) -> MilvusClient:
+def connect(config: MilvusConfig, uri: str, timeout_s: float = CONNECT_TIMEOUT_S) -> MilvusClient:
     """Connect for life-cycle and writing calls; a lost connection is made anew by the next call.
 
     Raises MilvusUnavailable, or BadConfig where the server refuses the user.
@@ -68,7 +68,7 @@ def connect(config: MilvusConfig, uri: str) -> MilvusClient:
     _silence()
     with translated():
         return MilvusClient(
-            uri, token=_token(config), timeout=CONNECT_TIMEOUT_S, dedicated=True, grpc_options=_grpc_options(uri)
+            uri, token=token_of(config), timeout=timeout_s, dedicated=True, grpc_options=_grpc_options(uri)
         )
 
 
@@ -76,8 +76,23 @@ def async_client(config: MilvusConfig, uri: str) -> AsyncMilvusClient:
     """Return a client that connects when it is entered."""
     _silence()
     return AsyncMilvusClient(
-        uri, token=_token(config), timeout=config.attempt_timeout_s, dedicated=True, grpc_options=_grpc_options(uri)
+        uri, token=token_of(config), timeout=config.attempt_timeout_s, dedicated=True, grpc_options=_grpc_options(uri)
     )
+
+
+async def leave_to_grpc(client: AsyncMilvusClient) -> None:
+    """Let gRPC alone make a lost connection anew.
+
+    pymilvus 3.0.2 does it itself after each failed call, up to the connection's time limit, and under one lock for
+    all clients of an event loop: a proxy that is gone holds up the calls to the others. To be removed once
+    AsyncConnectionManager.handle_error (pymilvus/client/connection_manager.py) locks a connection of its own.
+    """
+
+    async def unmoved(_: Exception) -> bool:
+        return False
+
+    handler: Any = await client._get_connection()
+    handler._on_rpc_error = unmoved
 
 
 def is_lite(client: MilvusClient) -> bool:
@@ -107,7 +122,7 @@ def _grpc_options(uri: str) -> dict[str, Any]:
     return GRPC_OPTIONS | (NO_PINGS if urlsplit(uri).hostname in LOOPBACK else {})
 
 
-def _token(config: MilvusConfig) -> str:
+def token_of(config: MilvusConfig) -> str:
     if not config.user:
         return ""
     password = config.password.get_secret_value()

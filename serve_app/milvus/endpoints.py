@@ -14,7 +14,7 @@ from pymilvus import AsyncMilvusClient
 
 from serve_app.config import MilvusConfig
 from serve_app.errors import DeadlineExceeded, FailingOver, IndexMissing, MilvusUnavailable
-from serve_app.milvus.client import async_client, translated
+from serve_app.milvus.client import async_client, leave_to_grpc, translated
 from serve_app.resilience import Circuit, Latencies, RetryBudget, back_off_s
 
 T = TypeVar("T")
@@ -48,7 +48,9 @@ class Endpoint:
         if self._client is None:
             async with self._connecting:
                 if self._client is None:
-                    self._client = await self._exits.enter_async_context(async_client(self._config, self.uri))
+                    client = await self._exits.enter_async_context(async_client(self._config, self.uri))
+                    await leave_to_grpc(client)
+                    self._client = client
         return self._client
 
     async def close(self) -> None:

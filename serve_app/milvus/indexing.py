@@ -51,7 +51,7 @@ def ensure(
     alias = naming.alias(catalogue, fingerprint)
     standing = resolve(client, alias)
     if standing is None:
-        made = _make(client, config, catalogue, fingerprint, now, properties or {})
+        made = make(client, config, catalogue, fingerprint, now, properties or {})
         standing = _claim(client, alias, made)
         if standing != made:
             with translated():
@@ -68,6 +68,14 @@ def resolve(client: MilvusClient, alias: str) -> str | None:
             return str(client.describe_alias(alias, timeout=CALL_TIMEOUT_S)["collection_name"])
     except IndexMissing:
         return None
+
+
+def exists(client: MilvusClient, name: str) -> bool:
+    """Tell whether there is an alias, or a collection, of that name."""
+    if resolve(client, name) is not None:
+        return True
+    with translated():
+        return bool(client.has_collection(name, timeout=CALL_TIMEOUT_S))
 
 
 def load(client: MilvusClient, name: str, replicas: int = 1) -> None:
@@ -133,7 +141,7 @@ def count(client: MilvusClient, name: str) -> int:
     return int(rows[0]["count(*)"])
 
 
-def _make(
+def make(
     client: MilvusClient,
     config: MilvusConfig,
     catalogue: str,

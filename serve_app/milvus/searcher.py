@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -133,18 +134,19 @@ class MilvusSearcher:
         # Known rows that don't pass the filter have to be let through, and may take the place of hits.
         k = min(asked.k + (len(sample) if asked.wanted else 0), MAX_ROWS)
         vectors = [vector for search in searches for vector in search.embeddings]
-        found = await client.search(
-            self._alias,
-            data=[*vectors, *sample.vectors],
-            anns_field="vector",
-            filter=_expression(asked.wanted, facts.prunes, sample),
-            limit=k,
-            output_fields=list(HIT_FIELDS) if exact else [*HIT_FIELDS, "vector"],
-            search_params={"metric_type": "COSINE", "params": search_params(self.params, k)},
-            timeout=self._timeout_s,
-            retry_times=0,
-            **({"consistency_level": "Strong"} if asked.strong else {}),
-        )
+        # Not pymilvus's own time limit: with one, it repeats the call by itself until it is over.
+        async with asyncio.timeout(self._timeout_s):
+            found = await client.search(
+                self._alias,
+                data=[*vectors, *sample.vectors],
+                anns_field="vector",
+                filter=_expression(asked.wanted, facts.prunes, sample),
+                limit=k,
+                output_fields=list(HIT_FIELDS) if exact else [*HIT_FIELDS, "vector"],
+                search_params={"metric_type": "COSINE", "params": search_params(self.params, k)},
+                retry_times=0,
+                **({"consistency_level": "Strong"} if asked.strong else {}),
+            )
         rows = iter(found)
         hits = [_hits(next(rows), asked, sample, None if exact else vector) for vector in vectors]
         lost = sample.lost(_row_ids(rows), k)

@@ -201,7 +201,7 @@ class Watch:
 
     def _client(self, uri: str) -> MilvusClient:
         if uri not in self._clients:
-            self._clients[uri] = connect(self._config, uri)
+            self._clients[uri] = connect(self._config, uri, self._config.attempt_timeout_s)
         return self._clients[uri]
 
     def _read_facts(self, uri: str) -> Facts:

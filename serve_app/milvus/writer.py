@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from typing import Any, TypeVar
 
 from pymilvus import MilvusClient
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from serve_app import collection as naming
 from serve_app.collection import KnownImage, Row, check, quote
@@ -19,6 +21,9 @@ from serve_app.domain import View
 from serve_app.errors import BadInput, DeadlineExceeded, IndexMissing, MilvusUnavailable
 from serve_app.milvus import indexing
 from serve_app.milvus.client import translated
+from serve_app.milvus.targets import Marks, State, Target, read_all, remember
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -26,6 +31,8 @@ MAX_ROWS_A_CALL = 500
 MAX_BYTES_A_CALL = 8 * 2**20
 MAX_VECTORS_A_CALL = 200
 """A row with its vector takes about 4 kB in an answer, up to 64 kB with large attributes."""
+TARGET_MISSING_S = 10.0
+"""How long a write waits for a target that isn't loaded, as after a restart, before it goes on without."""
 FIRST_BACK_OFF_S = 0.1
 LONGEST_BACK_OFF_S = 5.0
 
@@ -48,19 +55,134 @@ class _Stored:
 
 
 class MilvusWriter:
-    """Write to the collection that `alias` stands for.
+    """Write to the collection that `alias` stands for, and to all that take its writes besides (`targets`).
 
-    An image counts as stored from the moment its row of the view `whole` is written, which comes last: a run that
-    is killed before leaves the old hashes, or none, and so is seen and repeated. Calls that find Milvus away are
-    repeated with back-off for `config.write_deadline_s`; then they raise MilvusUnavailable or DeadlineExceeded.
-    Two writers must not write the same image at once.
+    The searched collection is an import's checkpoint, so it is written last; a target whose backfill is under way is
+    written once more after it, because the backfill may have copied the old row in between. Where a target is of
+    another model, its rows are marked. Errors and guarantees are those of CollectionWriter.
     """
 
     def __init__(self, client: MilvusClient, alias: str, config: MilvusConfig) -> None:
         self._client = client
         self._alias = alias
+        self._config = config
+        self._catalogue, _, self._fingerprint = alias.rpartition("_")
+        self._source = CollectionWriter(client, alias, config)
+        self._marks = Marks(client, self._catalogue)
+
+    def known(self, image_ids: Iterable[str]) -> dict[str, KnownImage]:
+        """Return what is stored of those images, with all that any writer was acknowledged before."""
+        return self._source.known(image_ids)
+
+    def stored(self, image_ids: Iterable[str]) -> dict[str, dict[View, dict[str, Any]]]:
+        """Return KEPT_FIELDS of all rows of those images, by image and view, so that they can be written again."""
+        return self._source.stored(image_ids)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Store all rows of some images, as CollectionWriter does, wherever they belong."""
+        rows = list(chain.from_iterable(_newest(rows).values()))
+        if not rows:
+            return
+        events = {row.image_id: row.updated_at for row in rows}
+        name, before = self._look()
+        for target in before:
+            self._write_to(target, rows, events)
+        self._source.write(rows)
+        self._source.repeat(lambda: self._marks.clear(name, events))
+        for target in self._late(before):
+            self._write_to(target, rows, events)
+
+    def delete(self, image_ids: Iterable[str]) -> None:
+        """Remove all rows of those images, wherever they are; unknown ones are none of its business."""
+        ids = list(image_ids)
+        _, before = self._look()
+        for target in before:
+            self._writer(target).delete(ids)
+        self._source.delete(ids)
+        for target in self._late(before):
+            self._writer(target).delete(ids)
+
+    def flush(self) -> None:
+        """Let Milvus seal what it holds in memory, so that it is indexed."""
+        self._source.flush()
+
+    def count(self) -> int:
+        """Return the number of rows in the searched collection."""
+        return self._source.count()
+
+    def _look(self) -> tuple[str, list[Target]]:
+        """Return the searched collection and the others that take writes now."""
+        return self._source.repeat(self._look_once)
+
+    def _look_once(self) -> tuple[str, list[Target]]:
+        name = indexing.resolve(self._client, self._alias) or self._alias
+        found = read_all(self._client, self._catalogue)
+        return name, [target for target in found if target.is_open and target.collection != name]
+
+    def _late(self, before: Sequence[Target]) -> list[Target]:
+        """Return targets that a backfill fills, or that took no writes before, as after a switch."""
+        names = {target.collection for target in before}
+        return [target for target in self._look()[1] if target.state is State.FILLING or target.collection not in names]
+
+    def _write_to(self, target: Target, rows: Sequence[Row], events: Mapping[str, int]) -> None:
+        if target.fingerprint != self._fingerprint:
+            self._source.repeat(lambda: self._marks.add(target.collection, events))
+            return
+        try:
+            self._writer(target).write(rows)
+        except IndexMissing:
+            # Released or dropped meanwhile: the searched collection must not wait for it.
+            log.warning("a collection missed a write", extra={"collection": target.collection})
+            with suppress(IndexMissing):
+                remember(self._client, target.collection, state=State.STALE)
+
+    def _writer(self, target: Target) -> CollectionWriter:
+        return CollectionWriter(self._client, target.collection, self._config, TARGET_MISSING_S)
+
+
+class TargetWriter:
+    """Write to a collection that is being filled, and forget what was marked of the images that it takes."""
+
+    def __init__(self, client: MilvusClient, catalogue: str, name: str, config: MilvusConfig) -> None:
+        self._writer = CollectionWriter(client, name, config)
+        self._marks = Marks(client, catalogue)
+        self._name = name
+
+    def known(self, image_ids: Iterable[str]) -> dict[str, KnownImage]:
+        """Return what is stored of those images there."""
+        return self._writer.known(image_ids)
+
+    def stored(self, image_ids: Iterable[str]) -> dict[str, dict[View, dict[str, Any]]]:
+        """Return KEPT_FIELDS of all rows of those images, by image and view."""
+        return self._writer.stored(image_ids)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Store all rows of some images, as CollectionWriter does."""
+        self._writer.write(rows)
+        events = {row.image_id: row.updated_at for row in rows}
+        self._writer.repeat(lambda: self._marks.clear(self._name, events))
+
+    def flush(self) -> None:
+        """Let Milvus seal what it holds in memory, so that it is indexed."""
+        self._writer.flush()
+
+
+class CollectionWriter:
+    """Write to one collection, or to the one that an alias stands for.
+
+    An image counts as stored from the moment its row of the view `whole` is written, which comes last: a run that
+    is killed before leaves the old hashes, or none, and so is seen and repeated. Calls that find Milvus away are
+    repeated with back-off for `config.write_deadline_s`; then they raise MilvusUnavailable or DeadlineExceeded.
+    A collection that exists and isn't loaded is waited for `missing_s`. Two writers must not write the same image at
+    once.
+    """
+
+    def __init__(self, client: MilvusClient, name: str, config: MilvusConfig, missing_s: float | None = None) -> None:
+        self._client = client
+        self._name = name
         self._timeout_s = config.write_timeout_s
         self._deadline_s = config.write_deadline_s
+        self._missing_s = self._deadline_s if missing_s is None else missing_s
 
     def known(self, image_ids: Iterable[str]) -> dict[str, KnownImage]:
         """Return what is stored of those images, with all that any writer was acknowledged before."""
@@ -99,11 +221,11 @@ class MilvusWriter:
 
     def flush(self) -> None:
         """Let Milvus seal what it holds in memory, so that it is indexed."""
-        self._repeat(lambda: self._client.flush(self._alias, timeout=self._timeout_s))
+        self.repeat(lambda: self._client.flush(self._name, timeout=self._timeout_s))
 
     def count(self) -> int:
         """Return the number of rows in the index."""
-        return self._repeat(lambda: indexing.count(self._client, self._alias))
+        return self.repeat(lambda: indexing.count(self._client, self._name))
 
     def _write(self, images: Mapping[str, Sequence[Row]]) -> None:
         stored = self._stored(images)
@@ -130,29 +252,29 @@ class MilvusWriter:
             # Strong: sees what a killed run wrote a moment ago.
             query = partial(
                 self._client.query,
-                self._alias,
+                self._name,
                 filter=_by_key(chunk),
                 output_fields=fields,
                 consistency_level="Strong",
                 timeout=self._timeout_s,
             )
-            yield from self._repeat(query)
+            yield from self.repeat(query)
 
     def _delete(self, row_ids: Iterable[str]) -> None:
         for chunk in _chunks(row_ids, MAX_ROWS_A_CALL):
-            self._repeat(
-                partial(self._client.delete, self._alias, filter=_by_key(chunk), timeout=self._timeout_s),
+            self.repeat(
+                partial(self._client.delete, self._name, filter=_by_key(chunk), timeout=self._timeout_s),
             )
 
     def _upsert(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
         values = [row.values() for row in rows]
-        answer = self._repeat(lambda: self._client.upsert(self._alias, values, timeout=self._timeout_s))
+        answer = self.repeat(lambda: self._client.upsert(self._name, values, timeout=self._timeout_s))
         if answer["upsert_count"] != len(rows):
             raise MilvusUnavailable(f"Milvus took {answer['upsert_count']} of {len(rows)} rows; run the import again")
 
-    def _repeat(self, call: Callable[[], T]) -> T:
+    def repeat(self, call: Callable[[], T]) -> T:
         """Call until it succeeds; every call here may be repeated without harm."""
 
         def attempt() -> T:
@@ -161,16 +283,20 @@ class MilvusWriter:
 
         return Retrying(
             retry=retry_if_exception(self._passes),
-            stop=stop_after_delay(self._deadline_s),
+            stop=self._is_over,
             wait=wait_random_exponential(multiplier=FIRST_BACK_OFF_S, max=LONGEST_BACK_OFF_S),
             reraise=True,
         )(attempt)
+
+    def _is_over(self, state: RetryCallState) -> bool:
+        missing = state.outcome is not None and isinstance(state.outcome.exception(), IndexMissing)
+        return stop_after_delay(self._missing_s if missing else self._deadline_s)(state)
 
     def _passes(self, error: BaseException) -> bool:
         """Tell whether an error may pass: a collection that exists is loaded again after its server's restart."""
         if isinstance(error, IndexMissing):
             try:
-                return indexing.resolve(self._client, self._alias) is not None
+                return indexing.exists(self._client, self._name)
             except (MilvusUnavailable, DeadlineExceeded):
                 return True
         return isinstance(error, MilvusUnavailable | DeadlineExceeded)

@@ -1,0 +1,161 @@
+"""Proof that a collection is whole, and that its index finds what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pymilvus import MilvusClient
+
+from serve_app import collection as naming
+from serve_app.config import MilvusConfig, SearchParams
+from serve_app.domain import Embeddings
+from serve_app.errors import NotVerified
+from serve_app.milvus import indexing, targets
+from serve_app.milvus.client import translated
+from serve_app.milvus.index_types import search_params
+from serve_app.milvus.scanning import TIMEOUT_S, VECTORS_A_CALL, differing, rows_by_key, scan
+from serve_app.milvus.targets import Marks, State, Verified
+
+K = 10
+QUERIES = 100
+MIN_RECALL = 0.95
+MIN_OVERLAP = 0.9
+TIE = 1e-5
+"""Scores that differ by less are equal: float32 sums in another order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """Say what a collection must fulfil."""
+
+    queries: int = QUERIES
+    min_recall: float = MIN_RECALL
+    min_overlap: float = MIN_OVERLAP
+
+
+def verify(
+    client: MilvusClient,
+    config: MilvusConfig,
+    catalogue: str,
+    name: str,
+    params: SearchParams,
+    demands: Demands = Demands(),
+) -> Verified:
+    """Check a collection and remember the outcome in Milvus; raises NotVerified, naming all that is amiss.
+
+    No marks are left; with the same model's searched collection it shares every row; recall@10 of its index against
+    exact search, on rows drawn from it as queries; and the products that both find for those queries.
+    """
+    target = targets.read(client, catalogue, name)
+    if not indexing.is_loaded(client, name):
+        raise NotVerified(f"{name} is not loaded; `shoplens index backfill {name}` loads it")
+    amiss = []
+    if target.state is not State.MIRRORED:
+        amiss.append(f"its backfill is not complete ({target.state or 'never begun'}); run `shoplens index backfill`")
+    marks = Marks(client, catalogue).count(name)
+    if marks:
+        amiss.append(f"{marks:,} images were changed by writers of another model; run its backfill with --manifest")
+    searched = indexing.resolve(client, naming.alias(catalogue, target.fingerprint))
+    source = None if searched == name else searched
+    if source is not None:
+        amiss += _missing(client, source, name)
+    queries, rows, best = _exact(client, name, demands.queries)
+    if not rows:
+        amiss.append("it is empty")
+    recall = _recall(client, name, queries, best, params) if rows else 0.0
+    if rows and recall < demands.min_recall:
+        amiss.append(f"recall@{K} of its index is {recall:.3f}, below {demands.min_recall:g}; raise searcher.params")
+    overlap = _overlap(client, source, name, queries, params) if source and rows else None
+    if overlap is not None and overlap < demands.min_overlap:
+        amiss.append(f"it shares {overlap:.3f} of the products with {source}, below {demands.min_overlap:g}")
+    if amiss:
+        raise NotVerified(f"{name} is not verified: {'; '.join(amiss)}")
+    found = Verified(datetime.now(UTC).isoformat(timespec="seconds"), rows, round(recall, 4), overlap)
+    targets.remember(client, name, verified=found)
+    return found
+
+
+def _missing(client: MilvusClient, source: str, name: str) -> list[str]:
+    """Compare all rows of both collections, each batch at one time, since writers go on."""
+    lacks = more = 0
+    for rows in scan(client, source):
+        keys = [row["row_id"] for row in rows]
+        lacks += len(differing(rows_by_key(client, source, keys), rows_by_key(client, name, keys))[0])
+    for rows in scan(client, name):
+        keys = [row["row_id"] for row in rows]
+        more += len(differing(rows_by_key(client, source, keys), rows_by_key(client, name, keys))[1])
+    if not lacks and not more:
+        return []
+    return [f"{lacks:,} rows are missing or differ from {source}, {more:,} are too many; run its backfill again"]
+
+
+def _exact(client: MilvusClient, name: str, count: int) -> tuple[Embeddings, int, npt.NDArray[np.float32]]:
+    """Draw rows as queries; return them, the number of rows, and the K best scores of each query among all rows.
+
+    Reads all vectors twice, a batch at a time: once to draw, once to compare.
+    """
+    rng = np.random.default_rng(0)
+    drawn: list[Any] = []
+    rows = 0
+    for batch in scan(client, name, ["row_id", "vector"], VECTORS_A_CALL):
+        for row in batch:
+            # Reservoir: each row is drawn with equal chance, without knowing their number.
+            place = rows if rows < count else int(rng.integers(rows + 1))
+            if place < count:
+                drawn[place : place + 1] = [row["vector"]]
+            rows += 1
+    queries = np.asarray(drawn, np.float32)
+    if not rows:
+        return queries, 0, np.zeros((0, 0), np.float32)
+    best = np.full((len(queries), 0), -2, np.float32)
+    for batch in scan(client, name, ["row_id", "vector"], VECTORS_A_CALL):
+        scores = queries @ np.asarray([row["vector"] for row in batch], np.float32).T
+        best = -np.sort(-np.concatenate([best, scores], axis=1), axis=1)[:, :K]
+    return queries, rows, best
+
+
+def _search(client: MilvusClient, name: str, queries: Embeddings, params: SearchParams, k: int) -> list[list[Any]]:
+    answers: list[list[Any]] = []
+    for start in range(0, len(queries), 16):
+        with translated():
+            found = client.search(
+                name,
+                data=list(queries[start : start + 16]),
+                anns_field="vector",
+                limit=k,
+                output_fields=["row_id", "product_id", "vector"],
+                search_params={"metric_type": "COSINE", "params": search_params(params, k)},
+                consistency_level="Strong",
+                timeout=TIMEOUT_S,
+            )
+        answers += [list(hits) for hits in found]
+    return answers
+
+
+def _recall(client: MilvusClient, name: str, queries: Embeddings, best: Any, params: SearchParams) -> float:
+    """Count hits that score as high as the K-th best row: among equal rows, any may be found."""
+    right = wanted = 0
+    for query, scores, hits in zip(queries, best, _search(client, name, queries, params, K), strict=True):
+        exact = [float(query @ np.asarray(hit["entity"]["vector"], np.float32)) for hit in hits]
+        right += sum(score >= scores[-1] - TIE for score in exact[: len(scores)])
+        wanted += len(scores)
+    return right / wanted
+
+
+def _overlap(client: MilvusClient, source: str, name: str, queries: Embeddings, params: SearchParams) -> float:
+    """Return the share of the old collection's products that the new one finds too, in the first K rows."""
+    shares = []
+    old, new = (_search(client, which, queries, params, K) for which in (source, name))
+    for before, after in zip(old, new, strict=True):
+        kept = _products(before) & _products(after)
+        shares.append(len(kept) / max(1, len(_products(before))))
+    return round(float(np.mean(shares)), 4)
+
+
+def _products(hits: Sequence[Any]) -> set[str]:
+    return {hit["entity"]["product_id"] for hit in hits}
