@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def _search(client: MilvusClient, collection: str, deadline: float) -> None:
-    rng = random.Random(7)
+    rng = random.Random(7)  # noqa: S311 - rows, not secrets
     vectors = [[rng.gauss(0, 1) for _ in range(DIM)] for _ in range(ROWS)]
     schema = client.create_schema(auto_id=False)
     schema.add_field("image_id", DataType.VARCHAR, is_primary=True, max_length=32)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pymilvus import MilvusClient, MilvusException
 
-FIRST_ROOT_PASSWORD = "Milvus"  # what a new Milvus accepts
+FIRST_ROOT_PASSWORD = "Milvus"  # noqa: S105 - what every new Milvus accepts
 USER = "shoplens"
 ROLE = "shoplens"
 
