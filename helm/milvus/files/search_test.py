@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import sys
 import time
 import uuid
-from pathlib import Path
 
+from connecting import connect, parser, secret
+from grpc import RpcError
 from pymilvus import DataType, MilvusClient, MilvusException
 
 DIM = 256
@@ -18,17 +20,19 @@ PREFIX = "shoplens_helm_test_"
 
 def main() -> int:
     """Exit with 0 when a search finds what was written, else with 1 and the reason."""
-    arguments = _arguments()
+    # It logs a traceback for each refusal; what matters is printed here.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    arguments = parser(str(__doc__)).parse_args()
     deadline = time.monotonic() + arguments.deadline_s
     collection = PREFIX + uuid.uuid4().hex[:12]
     try:
-        client = _connect(arguments, deadline)
+        client = _sign_in(arguments, deadline)
         try:
             _search(client, collection, deadline)
         finally:
             # Also where it failed halfway: a test leaves nothing behind.
             client.drop_collection(collection, timeout=60)
-    except (MilvusException, OSError, ValueError) as error:
+    except (MilvusException, RpcError, OSError, ValueError) as error:
         print(f"search test: {error}", file=sys.stderr)
         return 1
     print("search test: passed")
@@ -64,7 +68,7 @@ def _search(client: MilvusClient, collection: str, deadline: float) -> None:
             consistency_level="Strong",
             timeout=30,
         )[0]
-        found = [hit["image_id"] for hit in hits]
+        found = [hit.id for hit in hits]
         # For some seconds after a load, answers may be short without an error.
         if len(found) == 10:
             break
@@ -75,32 +79,13 @@ def _search(client: MilvusClient, collection: str, deadline: float) -> None:
         raise ValueError("a search by a row's own embedding found another row first")
 
 
-def _connect(arguments: argparse.Namespace, deadline: float) -> MilvusClient:
-    """Return a client as soon as Milvus answers. Raises MilvusException."""
-    who = {}
-    if arguments.secret:
-        who = {"user": "shoplens", "password": (arguments.secret / "password").read_text().strip()}
-    tls = {"server_pem_path": arguments.ca} if arguments.ca else {}
-    while True:
-        try:
-            client = MilvusClient(uri=arguments.uri, timeout=10, **who, **tls)
-            client.list_collections(timeout=10)
-        except MilvusException as error:
-            if time.monotonic() > deadline:
-                raise
-            print(f"waiting for Milvus: {error}", flush=True)
-            time.sleep(3)
-        else:
-            return client
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--uri", required=True, help="http://HOST:19530 of Milvus")
-    parser.add_argument("--secret", type=Path, help="folder with password, where Milvus asks for one")
-    parser.add_argument("--ca", help="file with the authority's certificate, for https")
-    parser.add_argument("--deadline-s", type=float, default=600, help="seconds to wait for Milvus")
-    return parser.parse_args()
+def _sign_in(arguments: argparse.Namespace, deadline: float) -> MilvusClient:
+    """Return a client of the user that Shoplens searches as. Raises ValueError."""
+    user, password = ("shoplens", secret(arguments.secret, "password")) if arguments.secret else ("", "")
+    client = connect(arguments, user, password, deadline)
+    if client is None:
+        raise ValueError("Milvus refuses the Secret's password of shoplens")
+    return client
 
 
 if __name__ == "__main__":
