@@ -81,17 +81,15 @@ def main() -> int:
         return 2
     upstream = read_upstream(arguments.chart_dir)
     pinned = _load(CHART / "Chart.yaml")["dependencies"][0]["version"]
-    print(f"upstream chart {upstream.version}, Milvus {upstream.app_version}; {CHART.name} names chart {pinned}")
+    print(f"upstream chart {upstream.version}, Milvus {upstream.app_version}; shoplens-milvus names chart {pinned}")
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         chart = with_dependency(Path(folder), upstream)
         for shape in sorted((CHART / "ci").glob("*-values.yaml")):
             findings = check(chart, shape, upstream)
             failed |= bool(findings.problems)
-            print(
-                f"{shape.name}: {findings.keys} values, {findings.selectors} selectors, {findings.pods} workloads: "
-                f"{'ok' if not findings.problems else ''}"
-            )
+            looked_at = f"{findings.keys} values, {findings.selectors} selectors, {findings.pods} workloads"
+            print(f"{shape.name}: {looked_at}: {'wrong' if findings.problems else 'ok'}")
             for problem in findings.problems:
                 print(f"  {problem}")
     return int(failed)
@@ -128,18 +126,22 @@ def check(chart: Path, shape: Path, upstream: Upstream) -> Findings:
     findings = Findings()
     ours = [_load(CHART / "values.yaml").get("milvus") or {}, _load(shape).get("milvus") or {}]
     for values in ours:
-        for key in sorted(_keys(values)):
-            findings.keys += 1
-            if not _known(key, upstream.values):
-                findings.add("values", f"milvus.{key} is unknown to upstream")
+        findings.keys += len(list(_keys(values)))
+        for key in unknown_keys(values, upstream):
+            findings.add("values", f"milvus.{key} is unknown to upstream")
     documents = render(chart, shape)
-    pods = list(_pods(documents))
+    pods = list(workloads(documents))
     findings.pods = len(pods)
-    _check_selectors(documents, pods, findings)
-    _check_budgets(documents, pods, findings)
+    check_selectors(documents, pods, findings)
+    check_budgets(documents, pods, findings)
     _check_secrets(pods, findings)
     _check_service(documents, findings)
     return findings
+
+
+def unknown_keys(values: dict[str, Any], upstream: Upstream) -> list[str]:
+    """Return the values that upstream does not know, as dotted paths."""
+    return sorted(key for key in _keys(values) if not _known(key, upstream.values))
 
 
 def render(chart: Path, shape: Path) -> list[Document]:
@@ -176,7 +178,8 @@ def matches(selector: Document, labels: dict[str, str]) -> bool:
     return all(labels.get(key) == value for key, value in (selector.get("matchLabels") or {}).items())
 
 
-def _check_selectors(documents: list[Document], pods: list[Document], findings: Findings) -> None:
+def check_selectors(documents: list[Document], pods: list[Document], findings: Findings) -> None:
+    """Add the selectors of ours that match no pod."""
     for document in documents:
         if not _is_ours(document) or document["kind"] not in ("PodDisruptionBudget", "NetworkPolicy"):
             continue
@@ -192,7 +195,8 @@ def _check_selectors(documents: list[Document], pods: list[Document], findings: 
                 findings.add(_name(document), f"{selector} matches no pod")
 
 
-def _check_budgets(documents: list[Document], pods: list[Document], findings: Findings) -> None:
+def check_budgets(documents: list[Document], pods: list[Document], findings: Findings) -> None:
+    """Add the pods that not exactly one budget matches, and the budgets that guard nothing or everything."""
     budgets = [document for document in documents if document["kind"] == "PodDisruptionBudget"]
     for pod in pods:
         if pod["kind"] == "Job":
@@ -258,7 +262,8 @@ def _keys(values: dict[str, Any], above: str = "") -> Iterator[str]:
             yield path
 
 
-def _pods(documents: list[Document]) -> Iterator[Document]:
+def workloads(documents: list[Document]) -> Iterator[Document]:
+    """Yield what makes pods."""
     kinds = ("Deployment", "StatefulSet", "DaemonSet", "Job")
     yield from (document for document in documents if document["kind"] in kinds)
 
