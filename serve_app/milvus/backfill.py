@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +14,21 @@ from serve_app.collection import quote
 from serve_app.config import MilvusConfig
 from serve_app.errors import BadConfig, IndexMissing, MilvusUnavailable
 from serve_app.milvus import indexing, memory, targets
-from serve_app.milvus.client import translated
-from serve_app.milvus.scanning import ALL, BATCH, TIMEOUT_S, Values, differing, rows_by_key, scan
+from serve_app.milvus.client import is_lite, translated
+from serve_app.milvus.scanning import (
+    ALL,
+    BATCH,
+    SETTLED_S,
+    TIMEOUT_S,
+    VECTORS_A_CALL,
+    Values,
+    differing,
+    rows_by_key,
+    scan,
+)
 from serve_app.milvus.targets import State, Target
 
 MOST_PASSES = 10
-MOST_REPAIRS = 20
 
 
 @dataclass
@@ -76,16 +87,21 @@ def backfill(
         raise IndexMissing(
             f"no collection of the model {target.fingerprint} is searched; fill {name} with --manifest MANIFEST"
         )
+    settled_s = 0.0 if is_lite(client) else SETTLED_S
+    # What was written before writers saw the open target is to be found by the first reads.
+    time.sleep(settled_s)
     progress = Progress()
+    copier = _Copier(client, source, name, progress, settled_s)
     for _ in range(MOST_PASSES):
         before = progress.copied + progress.removed
         progress.passes += 1
         for rows in scan(client, source, batch=batch):
             progress.seen += len(rows)
-            _settle(client, source, name, [row["row_id"] for row in rows], progress)
+            copier.copy({row["row_id"]: row for row in rows})
             tell(progress)
         for rows in scan(client, name, batch=batch):
-            _settle(client, source, name, [row["row_id"] for row in rows], progress)
+            copier.doubt([row["row_id"] for row in rows])
+        copier.settle(everything=True)
         if progress.copied + progress.removed == before:
             with translated():
                 client.flush(name, timeout=config.write_deadline_s)
@@ -94,32 +110,60 @@ def backfill(
     raise MilvusUnavailable(f"{name} still differed after {MOST_PASSES} passes; run the same backfill again")
 
 
-def _settle(client: MilvusClient, source: str, name: str, row_ids: Sequence[str], progress: Progress) -> None:
-    """Make the rows of those keys equal, whatever writers do to them meanwhile."""
-    for _ in range(MOST_REPAIRS):
-        wanted, found = rows_by_key(client, source, row_ids), rows_by_key(client, name, row_ids)
-        write, remove = differing(wanted, found)
-        if not write and not remove:
-            return
+class _Copier:
+    """Make rows of a target like those of the source, whatever writers do to both meanwhile.
+
+    A writer may change a row between its reading here and its writing there. So the rows of each batch are compared
+    once more when reads are sure to find what was acknowledged before they were written, and repaired if need be.
+    """
+
+    def __init__(self, client: MilvusClient, source: str, name: str, progress: Progress, settled_s: float) -> None:
+        self._client = client
+        self._source = source
+        self._name = name
+        self._progress = progress
+        self._settled_s = settled_s
+        self._waiting: deque[tuple[float, list[str]]] = deque()
+
+    def copy(self, wanted: dict[str, Values]) -> None:
+        """Write those of the source's rows that are missing or differ."""
+        found = rows_by_key(self._client, self._name, list(wanted))
+        self._repair(*differing(wanted, found), wanted, found)
+        self.settle()
+
+    def doubt(self, row_ids: Sequence[str]) -> None:
+        """Take away rows that the source doesn't have."""
+        there = rows_by_key(self._client, self._source, row_ids)
+        self._wait([row_id for row_id in row_ids if row_id not in there])
+        self.settle()
+
+    def settle(self, *, everything: bool = False) -> None:
+        """Compare again what was written long enough ago, or wait for all of it."""
+        while self._waiting and (everything or self._waiting[0][0] <= time.monotonic()):
+            due_s, row_ids = self._waiting.popleft()
+            time.sleep(max(0.0, due_s - time.monotonic()))
+            wanted = rows_by_key(self._client, self._source, row_ids)
+            found = rows_by_key(self._client, self._name, row_ids)
+            self._repair(*differing(wanted, found), wanted, found)
+
+    def _repair(self, write: list[str], remove: list[str], wanted: dict[str, Values], found: dict[str, Values]) -> None:
         # An upsert doesn't replace a row of another category on every server.
         moved = [key for key in write if key in found and found[key]["category_root"] != wanted[key]["category_root"]]
-        _delete(client, name, [*remove, *moved])
-        copied = _copy(client, source, name, write)
-        progress.copied += copied
-        progress.removed += len(remove)
-    raise MilvusUnavailable(f"rows of {name} are written faster than they can be compared; run the backfill again")
+        self._delete([*remove, *moved])
+        self._progress.removed += len(remove)
+        rows = list(rows_by_key(self._client, self._source, write, ALL).values())
+        for start in range(0, len(rows), VECTORS_A_CALL):
+            with translated():
+                self._client.upsert(self._name, rows[start : start + VECTORS_A_CALL], timeout=TIMEOUT_S)
+        self._progress.copied += len(rows)
+        self._wait([*write, *remove])
 
+    def _wait(self, row_ids: list[str]) -> None:
+        if row_ids:
+            self._waiting.append((time.monotonic() + self._settled_s, row_ids))
 
-def _copy(client: MilvusClient, source: str, name: str, row_ids: Sequence[str]) -> int:
-    rows: list[Values] = list(rows_by_key(client, source, row_ids, ALL).values())
-    for start in range(0, len(rows), BATCH):
-        with translated():
-            client.upsert(name, rows[start : start + BATCH], timeout=TIMEOUT_S)
-    return len(rows)
-
-
-def _delete(client: MilvusClient, name: str, row_ids: Sequence[str]) -> None:
-    for start in range(0, len(row_ids), BATCH):
-        keys = ", ".join(map(quote, row_ids[start : start + BATCH]))
-        with translated():
-            client.delete(name, filter=f"row_id in [{keys}]", timeout=TIMEOUT_S)
+    def _delete(self, row_ids: Sequence[str]) -> None:
+        for start in range(0, len(row_ids), BATCH):
+            keys = ", ".join(map(quote, row_ids[start : start + BATCH]))
+            with translated():
+                self._client.delete(self._name, filter=f"row_id in [{keys}]", timeout=TIMEOUT_S)

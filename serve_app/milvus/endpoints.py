@@ -18,7 +18,6 @@ from serve_app.milvus.client import async_client, leave_to_grpc, translated
 from serve_app.resilience import Circuit, Latencies, RetryBudget, back_off_s
 
 T = TypeVar("T")
-Call = Callable[[AsyncMilvusClient], Awaitable[T]]
 
 RETRY_SHARE = 0.1
 RETRY_RESERVE = 1_000.0
@@ -28,6 +27,8 @@ HEDGE_RESERVE = 20.0
 """Hedges are kept to the slowest searches, lest a slow server get twice the work and retries get nothing."""
 PARTIAL_ATTEMPTS = 8
 """How often an answer of a part of the index is asked for again: a shopper rather has a part than waits."""
+MOST_CALLS = 8
+"""Calls under way at one proxy; a server that failed gets one, and twice as many after each that succeeds."""
 SHORTEST_ATTEMPT_S = 0.02
 SHORTEST_HEDGE_S = 0.01
 
@@ -38,12 +39,42 @@ class Endpoint:
     def __init__(self, uri: str, config: MilvusConfig) -> None:
         self.uri = uri
         self.circuit = Circuit()
+        self.latencies = Latencies()
+        self.window = MOST_CALLS
+        """How many calls it is to get at once."""
         self._config = config
         self._client: AsyncMilvusClient | None = None
         self._connecting = asyncio.Lock()
         self._exits = AsyncExitStack()
 
-    async def connected(self) -> AsyncMilvusClient:
+    async def attempt(self, call: Callable[[AsyncMilvusClient], Awaitable[T]]) -> T:
+        """Make a call within `config.attempt_timeout_s`, and learn from how it ends.
+
+        Raises MilvusUnavailable, also when the time is over, and what else the call's error means.
+        """
+        started_s = time.monotonic()
+        self.circuit.begin(started_s, self._config.attempt_timeout_s)
+        try:
+            with translated():
+                async with asyncio.timeout(self._config.attempt_timeout_s):
+                    answer = await call(await self._connected())
+        except DeadlineExceeded as error:
+            self.failed()
+            # The caller's own deadline may still be far: what ran out is the time that Milvus is given.
+            raise MilvusUnavailable(f"{error.message}; try again shortly") from error
+        except MilvusUnavailable:
+            self.failed()
+            raise
+        self.circuit.succeed()
+        self.window = min(MOST_CALLS, 2 * self.window)
+        self.latencies.add(time.monotonic() - started_s)
+        return answer
+
+    def failed(self) -> None:
+        self.circuit.fail(time.monotonic())
+        self.window = 1
+
+    async def _connected(self) -> AsyncMilvusClient:
         """Connect once: the client itself makes one connection per call that finds none."""
         if self._client is None:
             async with self._connecting:
@@ -57,15 +88,18 @@ class Endpoint:
         await self._exits.aclose()
 
 
+Call = Callable[[Endpoint], Awaitable[T]]
+"""Make one attempt through `Endpoint.attempt`."""
+
+
 class Endpoints:
     """Make calls that change nothing; use it in one event loop.
 
     An attempt takes `config.attempt_timeout_s` at most, a call with all its attempts `config.search_deadline_s`.
     What may pass is tried again after a jittered wait, at another proxy if there is one; an attempt that is slower
     than 95 % of the last ones is doubled there. One budget bounds both. While no proxy answers, calls wait and one
-    at a time tries. `on_sign` hears when a proxy answers
-    that the index can't, `may_pass` tells an index that is being loaded from
-    one that is missing.
+    at a time tries. `on_sign` hears when a proxy answers that the index can't, `may_pass` tells an index that is
+    being loaded from one that is missing.
     """
 
     def __init__(
@@ -73,17 +107,15 @@ class Endpoints:
         uris: Sequence[str],
         config: MilvusConfig,
         on_sign: Callable[[], None],
-        may_pass: Callable[[AsyncMilvusClient], Awaitable[bool]],
+        may_pass: Callable[[Endpoint], Awaitable[bool]],
     ) -> None:
         self._endpoints = [Endpoint(uri, config) for uri in uris]
         self._turn = itertools.cycle(range(len(self._endpoints)))
-        self._attempt_s = config.attempt_timeout_s
         self._deadline_s = config.search_deadline_s
         self._on_sign = on_sign
         self._may_pass = may_pass
         self._budget = RetryBudget(RETRY_SHARE, RETRY_RESERVE)
         self._hedges = RetryBudget(HEDGE_SHARE, HEDGE_RESERVE)
-        self._latencies = Latencies()
 
     async def run(self, call: Call[T], whole: Callable[[T], bool] = lambda _: True) -> tuple[T, bool]:
         """Return an answer, and whether it is `whole`.
@@ -97,10 +129,14 @@ class Endpoints:
         error = MilvusUnavailable("no proxy of Milvus answers; try again shortly")
         last: Endpoint | None = None
         for attempt in itertools.count(1):
-            endpoint = await self._available(last, end_s, error)
-            timeout_s = min(self._attempt_s, end_s - time.monotonic())
+            endpoint = await self._available(last, end_s)
+            if endpoint is None:
+                break
             try:
-                answer = await self._hedged(endpoint, call, timeout_s)
+                async with asyncio.timeout(end_s - time.monotonic()):
+                    answer = await self._hedged(endpoint, call)
+            except TimeoutError:
+                break
             except MilvusUnavailable as failure:
                 error = failure
                 if isinstance(failure, FailingOver):
@@ -109,7 +145,7 @@ class Endpoints:
                 if not await self._is_loading(endpoint):
                     raise
                 error = MilvusUnavailable(failure.message)
-                endpoint.circuit.fail(time.monotonic())
+                endpoint.failed()
                 self._on_sign()
             else:
                 if whole(answer):
@@ -131,8 +167,8 @@ class Endpoints:
         for endpoint in self._endpoints:
             await endpoint.close()
 
-    async def _available(self, last: Endpoint | None, end_s: float, error: MilvusUnavailable) -> Endpoint:
-        """Return a proxy that may be called, rather another than the last; raises `error` where none will in time."""
+    async def _available(self, last: Endpoint | None, end_s: float) -> Endpoint | None:
+        """Return a proxy that may be called, rather another than the last; None where none will in time."""
         while True:
             now_s = time.monotonic()
             first = next(self._turn)
@@ -143,7 +179,7 @@ class Endpoints:
                 return next((endpoint for endpoint in ready if endpoint is not last), ready[0])
             wait_s = min(waits.values())
             if now_s + wait_s + SHORTEST_ATTEMPT_S >= end_s:
-                raise error
+                return None
             await asyncio.sleep(wait_s)
 
     def _second(self, first: Endpoint) -> Endpoint | None:
@@ -151,18 +187,18 @@ class Endpoints:
         others = (endpoint for endpoint in self._endpoints if endpoint is not first)
         return next((endpoint for endpoint in others if endpoint.circuit.wait_s(now_s) == 0), None)
 
-    async def _hedged(self, endpoint: Endpoint, call: Call[T], timeout_s: float) -> T:
-        usual_s = self._latencies.p95_s() if len(self._endpoints) > 1 else None
+    async def _hedged(self, endpoint: Endpoint, call: Call[T]) -> T:
+        usual_s = endpoint.latencies.p95_s() if len(self._endpoints) > 1 else None
         if usual_s is None:
-            return await self._once(endpoint, call, timeout_s)
-        tasks = {asyncio.ensure_future(self._once(endpoint, call, timeout_s))}
+            return await call(endpoint)
+        tasks = {asyncio.ensure_future(call(endpoint))}
         try:
             done, tasks = await asyncio.wait(tasks, timeout=max(usual_s, SHORTEST_HEDGE_S))
             if done:
                 return done.pop().result()
             second = self._second(endpoint)
             if second is not None and self._hedges.spend() and self._budget.spend():
-                tasks.add(asyncio.ensure_future(self._once(second, call, timeout_s)))
+                tasks.add(asyncio.ensure_future(call(second)))
             while True:
                 done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 answered = [task for task in done if task.exception() is None]
@@ -172,29 +208,8 @@ class Endpoints:
             for task in tasks:
                 task.cancel()
 
-    async def _once(self, endpoint: Endpoint, call: Call[T], timeout_s: float) -> T:
-        """Make one attempt, and tell the circuit how it ended."""
-        started_s = time.monotonic()
-        endpoint.circuit.begin(started_s, timeout_s)
-        try:
-            with translated():
-                async with asyncio.timeout(timeout_s):
-                    answer = await call(await endpoint.connected())
-        except DeadlineExceeded as error:
-            endpoint.circuit.fail(time.monotonic())
-            # The caller's own deadline may still be far: what ran out is the time that Milvus is given.
-            raise MilvusUnavailable(f"{error.message}; try again shortly") from error
-        except MilvusUnavailable:
-            endpoint.circuit.fail(time.monotonic())
-            raise
-        endpoint.circuit.succeed()
-        self._latencies.add(time.monotonic() - started_s)
-        return answer
-
     async def _is_loading(self, endpoint: Endpoint) -> bool:
         try:
-            with translated():
-                async with asyncio.timeout(self._attempt_s):
-                    return await self._may_pass(await endpoint.connected())
-        except (MilvusUnavailable, DeadlineExceeded):
+            return await self._may_pass(endpoint)
+        except MilvusUnavailable:
             return True

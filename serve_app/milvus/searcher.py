@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,7 @@ from serve_app.domain import Embeddings, Hit
 from serve_app.errors import IndexMissing
 from serve_app.filters import NO_FILTER, Filter, expression, matches
 from serve_app.gathering import Gatherer
-from serve_app.milvus.client import translated
-from serve_app.milvus.endpoints import Endpoints
+from serve_app.milvus.endpoints import Endpoint, Endpoints
 from serve_app.milvus.index_types import QUANTISED, search_params
 from serve_app.milvus.watch import Facts, Watch
 from serve_app.pipeline import MAX_ROWS, Found
@@ -29,9 +27,8 @@ from serve_app.pipeline import MAX_ROWS, Found
 STALENESS_MS = 5_500
 """How old what a bounded search reads may be: `common.gracefulTime` of Milvus, 5 s, and the way there."""
 
-CALLS_AT_ONCE = 8
 PROVEN_CALLS_AT_ONCE = 2
-"""Calls under way at each proxy; those with a proof cost more, so more searches share one."""
+"""Calls under way at each proxy that have a proof with them; they cost more, so more searches share one."""
 SEARCHES_A_CALL = 16
 ROWS_A_READ = 500
 
@@ -50,6 +47,8 @@ class _Asked:
 class _Answer:
     hits: list[list[Hit]]
     lost: frozenset[str]
+    proven: bool
+    """Nothing speaks against a whole index, or known rows were searched for."""
     facts: Facts
 
 
@@ -65,10 +64,9 @@ class MilvusSearcher:
     ) -> None:
         self.params = params or SearchParams()
         self._alias = alias
-        self._timeout_s = config.attempt_timeout_s
         self._watch = Watch(uris, config, alias)
         self._endpoints = Endpoints(uris, config, self._watch.sign, self._is_loading)
-        self._gatherers: dict[AsyncMilvusClient, Gatherer[_Asked, _Answer]] = {}
+        self._gatherers: dict[Endpoint, Gatherer[_Asked, _Answer]] = {}
 
     async def search(self, embeddings: Embeddings, k: int, wanted: Filter = NO_FILTER, strong: bool = False) -> Found:
         """Return at most `k` rows for each embedding, best first, equal scores by row id; k is cut to MAX_ROWS.
@@ -84,7 +82,7 @@ class MilvusSearcher:
         answer, whole = await self._endpoints.run(partial(self._ask, asked), self._is_whole)
         return Found(
             answer.hits,
-            degraded=() if whole else (PARTIAL_INDEX,),
+            degraded=() if whole and answer.proven else (PARTIAL_INDEX,),
             watermark_ms=asked_ms if strong or answer.facts.whole else asked_ms - STALENESS_MS,
         )
 
@@ -104,7 +102,7 @@ class MilvusSearcher:
     async def index(self) -> IndexState:
         """Say what the alias stands for now."""
         try:
-            state, _ = await self._endpoints.run(self._state)
+            state, _ = await self._endpoints.run(self._index)
         except IndexMissing:
             return IndexState(None, loaded=False)
         return state
@@ -116,27 +114,27 @@ class MilvusSearcher:
             await gatherer.close()
         await self._endpoints.close()
 
-    async def _ask(self, asked: _Asked, client: AsyncMilvusClient) -> _Answer:
+    async def _ask(self, asked: _Asked, endpoint: Endpoint) -> _Answer:
         """Search together with others that ask alike: a call costs Milvus more than a vector more in it does."""
         facts = await self._watch.facts()
         text = expression(asked.wanted, prune=facts.prunes)
-        if client not in self._gatherers:
-            self._gatherers[client] = Gatherer(
-                partial(self._call, client),
-                lambda: CALLS_AT_ONCE if self._watch.is_calm() else PROVEN_CALLS_AT_ONCE,
+        if endpoint not in self._gatherers:
+            self._gatherers[endpoint] = Gatherer(
+                partial(self._call, endpoint),
+                lambda: endpoint.window if self._watch.is_calm() else min(endpoint.window, PROVEN_CALLS_AT_ONCE),
                 SEARCHES_A_CALL,
             )
-        return await self._gatherers[client].submit((asked.k, asked.strong, text), asked)
+        return await self._gatherers[endpoint].submit((asked.k, asked.strong, text), asked)
 
-    async def _call(self, client: AsyncMilvusClient, searches: Sequence[_Asked]) -> list[_Answer]:
-        facts, sample, asked = await self._watch.facts(), self._watch.sample(), searches[0]
+    async def _call(self, endpoint: Endpoint, searches: Sequence[_Asked]) -> list[_Answer]:
+        facts, calm, sample, asked = await self._watch.facts(), self._watch.is_calm(), self._watch.sample(), searches[0]
         exact = facts.index_type not in QUANTISED
         # Known rows that don't pass the filter have to be let through, and may take the place of hits.
         k = min(asked.k + (len(sample) if asked.wanted else 0), MAX_ROWS)
         vectors = [vector for search in searches for vector in search.embeddings]
-        # Not pymilvus's own time limit: with one, it repeats the call by itself until it is over.
-        async with asyncio.timeout(self._timeout_s):
-            found = await client.search(
+        found = await endpoint.attempt(
+            # Without pymilvus's own time limit: with one, it repeats the call by itself until it is over.
+            lambda client: client.search(
                 self._alias,
                 data=[*vectors, *sample.vectors],
                 anns_field="vector",
@@ -147,11 +145,13 @@ class MilvusSearcher:
                 retry_times=0,
                 **({"consistency_level": "Strong"} if asked.strong else {}),
             )
+        )
         rows = iter(found)
         hits = [_hits(next(rows), asked, sample, None if exact else vector) for vector in vectors]
         lost = sample.lost(_row_ids(rows), k)
         taken = iter(hits)
-        return [_Answer([next(taken) for _ in search.embeddings], lost, facts) for search in searches]
+        proven = calm or bool(sample)
+        return [_Answer([next(taken) for _ in search.embeddings], lost, proven, facts) for search in searches]
 
     def _is_whole(self, answer: _Answer) -> bool:
         lost = answer.lost - self._watch.gone
@@ -159,29 +159,33 @@ class MilvusSearcher:
             self._watch.suspect(lost)
         return not lost
 
-    async def _read(self, row_ids: Sequence[str], client: AsyncMilvusClient) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = await client.query(
-            self._alias,
-            filter=f"row_id in [{', '.join(map(quote, row_ids))}]",
-            output_fields=list(HIT_FIELDS),
-            retry_times=0,
+    async def _read(self, row_ids: Sequence[str], endpoint: Endpoint) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await endpoint.attempt(
+            lambda client: client.query(
+                self._alias,
+                filter=f"row_id in [{', '.join(map(quote, row_ids))}]",
+                output_fields=list(HIT_FIELDS),
+                retry_times=0,
+            )
         )
         return rows
 
-    async def _state(self, client: AsyncMilvusClient) -> IndexState:
-        target = await client.describe_alias(self._alias, retry_times=0)
-        state = await client.get_load_state(target["collection_name"], retry_times=0)
-        return IndexState(target["collection_name"], loaded=state["state"] == LoadState.Loaded)
+    async def _index(self, endpoint: Endpoint) -> IndexState:
+        name, state = await endpoint.attempt(self._state)
+        return IndexState(name, loaded=state == LoadState.Loaded)
 
-    async def _is_loading(self, client: AsyncMilvusClient) -> bool:
+    async def _is_loading(self, endpoint: Endpoint) -> bool:
         """Tell an index that a failover took away for a moment from one that is missing or was released."""
         try:
-            with translated():
-                target = await client.describe_alias(self._alias, retry_times=0)
-                state = await client.get_load_state(target["collection_name"], retry_times=0)
+            _, state = await endpoint.attempt(self._state)
         except IndexMissing:
             return False
-        return bool(state["state"] in (LoadState.Loaded, LoadState.Loading))
+        return state in (LoadState.Loaded, LoadState.Loading)
+
+    async def _state(self, client: AsyncMilvusClient) -> tuple[str, LoadState]:
+        target = await client.describe_alias(self._alias, retry_times=0)
+        state = await client.get_load_state(target["collection_name"], retry_times=0)
+        return target["collection_name"], state["state"]
 
 
 def _expression(wanted: Filter, prunes: bool, sample: Sample) -> str:

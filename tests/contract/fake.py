@@ -28,8 +28,9 @@ class FakeSearcher:
         if self.state.collection is None or not self.state.loaded:
             raise IndexMissing("the index is missing or not loaded")
         rows = [row for row in self.rows if matches(wanted, row.values())]
-        vectors = np.array([row.vector for row in rows], np.float32).reshape(len(rows), -1)
-        return Found([_nearest(rows, vectors @ embedding if rows else vectors, k) for embedding in embeddings], now_ms)
+        vectors = np.array([row.vector for row in rows], np.float32)
+        hits: list[list[Hit]] = [_nearest(rows, vectors @ embedding, k) if rows else [] for embedding in embeddings]
+        return Found(hits, now_ms)
 
     async def refresh(self, hits: Sequence[Hit]) -> list[Hit]:
         self._check_there()

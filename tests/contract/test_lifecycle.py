@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -26,6 +25,8 @@ from tests.contract.rows import embedding, row
 
 OTHER_MODEL = "ba9876543210"
 ROWS = 600
+KILLS = 10
+"""On each of two engines."""
 PARAMS = SearchParams()
 FEW = Demands(queries=20)
 
@@ -137,13 +138,13 @@ def test_writes_during_a_backfill_reach_both(shop: Shop) -> None:
     assert shop.count(new) == len(found) == ROWS + 1_000
 
 
-def test_a_backfill_that_is_killed_goes_on(shop: Shop, tmp_path: Path) -> None:
+def test_a_backfill_that_is_killed_goes_on(shop: Shop) -> None:
     old, new = shop.searched(), shop.create()
     assert old is not None
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     draw = random.Random(seed)
-    for _ in range(20):
+    for _ in range(KILLS):
         moment = draw.randrange(1, 12)
         ended = subprocess.run(
             [sys.executable, "-m", "tests.contract.killed_backfill", shop.engine.uri, shop.catalogue, new, str(moment)],
@@ -196,7 +197,7 @@ def test_a_writer_of_another_model_marks_what_it_can_not_write(shop: Shop) -> No
     client, other = shop.engine.client, shop.create(OTHER_MODEL)
     targets.remember(client, other, state=State.MIRRORED)
     theirs = TargetWriter(client, shop.catalogue, other, shop.engine.config)
-    theirs.write([row("image-1"), row("image-2"), row("image-3")])
+    theirs.write([row(f"image-{number}") for number in range(ROWS)])
     shop.writer.write([row("image-1", updated_at=2_000), row("image-2", updated_at=2_000)])
     shop.writer.delete(["image-3"])
     marks = Marks(client, shop.catalogue)
@@ -208,6 +209,10 @@ def test_a_writer_of_another_model_marks_what_it_can_not_write(shop: Shop) -> No
     assert marks.count(other) == 2
     theirs.write([row("image-1", updated_at=2_000), row("image-2", updated_at=2_001)])
     assert marks.count(other) == 0
+    client.delete(other, filter='row_id == "image-5#whole"')
+    with pytest.raises(NotVerified, match="it lacks 1 images that are searched now"):
+        shop.verify(other)
+    theirs.write([row("image-5")])
     shop.verify(other)
     lifecycle.switch(client, shop.catalogue, other)
     assert shop.searched(OTHER_MODEL) == other
