@@ -28,7 +28,7 @@ from serve_app.collection import alias
 from serve_app.config import MilvusConfig
 from serve_app.milvus.client import connect
 
-LEAD_S = 9.0
+LEAD_S = 12.0
 """Steady searches before the harm: a new searcher can tell parts of an index from the whole after 6 s."""
 TAIL_S = {True: 7.0, False: 20.0}
 """Steady searches after it, by `quick`: a replica that is back gives short answers for up to 5 s."""

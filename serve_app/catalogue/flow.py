@@ -30,11 +30,10 @@ from ray.util.annotations import RayDeprecationWarning
 from serve_app.catalogue.importer import Importer, load_models
 from serve_app.catalogue.manifest import Entry, Problem, base_folder, read
 from serve_app.catalogue.report import Outcome, Status
-from serve_app.collection import alias
 from serve_app.config import Config, MilvusConfig
 from serve_app.errors import ShoplensError, StageUnavailable
 from serve_app.milvus.client import connect
-from serve_app.milvus.writer import MilvusWriter
+from serve_app.milvus.writer import index_writer
 
 OBJECT_STORE_BYTES = 128 * 2**20
 """Entries and outcomes are texts; pixels stay inside their worker."""
@@ -65,6 +64,8 @@ class Target:
     uri: str
     model: str
     updated_at: int
+    collection: str | None = None
+    """One that is being filled; None for the one that the model's searches use."""
 
 
 def embed(config: Config, work: Work, target: Target, *, address: str | None = None) -> Iterator[list[Outcome]]:
@@ -168,7 +169,7 @@ class _Worker:
     def __init__(self, config: Config, base: Path, target: Target) -> None:
         self._failed = False
         milvus = _with_secrets(config.milvus)
-        writer = MilvusWriter(connect(milvus, target.uri), alias(config.catalogue, target.model), milvus)
+        writer = index_writer(connect(milvus, target.uri), milvus, config.catalogue, target.model, target.collection)
         self._importer = Importer(
             config, base, writer, lambda: load_models(config, target.model), updated_at=target.updated_at
         )

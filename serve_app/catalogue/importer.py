@@ -7,11 +7,12 @@ is repeated without harm and goes on where it was.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -94,6 +95,11 @@ def recipe(config: Config) -> Recipe:
         views=config.importing.views,
         min_confidence=config.importing.min_confidence,
     )
+
+
+def index_properties(config: Config) -> dict[str, str]:
+    """Return what an index is to remember of how its rows were made."""
+    return {"shoplens.detector": DETECTOR_SHA256, "shoplens.views": json.dumps(asdict(recipe(config)))}
 
 
 def load_models(config: Config, fingerprint: str) -> Models:

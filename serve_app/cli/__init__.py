@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 
 from serve_app import __version__
+from serve_app.cli.index import app as index_app
+from serve_app.cli.options import ConfigOption, DataDirOption, console
 from serve_app.config import at_address, load_config
 from serve_app.errors import BadInput, BadManifest, SetupError, ShoplensError, Unavailable
 
@@ -30,24 +32,8 @@ app = typer.Typer(
     add_completion=False,
 )
 weights_app = typer.Typer(help="The models' weights: what is there, and getting what is not.", no_args_is_help=True)
+app.add_typer(index_app, name="index")
 app.add_typer(weights_app, name="weights")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="YAML file of settings; SHOPLENS_A__B variables win over it."),
-]
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Where weights, local index and logs lie; default: SHOPLENS_DATA_DIR, or XDG's."),
-]
-
-
-PIPED_WIDTH = 200
-"""Columns where the output is no terminal: names are not to be cut."""
-
-
-def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 @app.callback(invoke_without_command=True)
@@ -55,7 +41,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
 ) -> None:
     if version:
-        _console().print(__version__)
+        console().print(__version__)
         raise typer.Exit
 
 
@@ -74,7 +60,7 @@ def serve(
     """
     from serve_app.cli.serve import serve as run
 
-    run(at_address(load_config(config, data_dir=data_dir), host, port), _console())
+    run(at_address(load_config(config, data_dir=data_dir), host, port), console())
 
 
 @app.command(name="import")
@@ -92,7 +78,7 @@ def import_(
     """
     from serve_app.cli.importing import import_catalogue
 
-    import_catalogue(load_config(config, data_dir=data_dir), manifest, _console(), address=address)
+    import_catalogue(load_config(config, data_dir=data_dir), manifest, console(), address=address)
 
 
 @app.command()
@@ -112,19 +98,7 @@ def search(
     from serve_app.pipeline import Query
 
     settings = load_config(config, data_dir=data_dir)
-    search_photo(settings, photo, Query(top_k=top_k, min_score=min_score), _console(), as_json=as_json)
-
-
-@app.command()
-def index(
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show what is indexed: collections, rows, and which one the running model searches."""
-    from serve_app.cli.index import show_index
-
-    show_index(load_config(config, data_dir=data_dir), _console(), as_json=as_json)
+    search_photo(settings, photo, Query(top_k=top_k, min_score=min_score), console(), as_json=as_json)
 
 
 @weights_app.command()
@@ -132,7 +106,7 @@ def fetch(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
     """Get the detector's weights, from Ultralytics' release or from npm, and check their sha256."""
     from serve_app.cli.weights import fetch_weights
 
-    fetch_weights(load_config(config, data_dir=data_dir), _console())
+    fetch_weights(load_config(config, data_dir=data_dir), console())
 
 
 @weights_app.command()
@@ -140,7 +114,7 @@ def show(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
     """Show which weights are used, whether they are whole, and the model's fingerprint."""
     from serve_app.cli.weights import show_weights
 
-    show_weights(load_config(config, data_dir=data_dir), _console())
+    show_weights(load_config(config, data_dir=data_dir), console())
 
 
 def main() -> None:

@@ -20,10 +20,13 @@ LOCAL_IMAGES = 20_000
 """Up to about so many images, Milvus Lite answers fast enough (README, limits)."""
 
 
-def import_catalogue(config: Config, manifest: Path, console: Console, *, address: str | None = None) -> int:
-    """Import a manifest with progress, print what became of it and return the exit code.
+def import_catalogue(
+    config: Config, manifest: Path, console: Console, *, address: str | None = None, collection: str | None = None
+) -> Summary:
+    """Import a manifest with progress, print what became of it and return that.
 
-    Raises BadManifest, BadWeights, BadConfig, MilvusUnavailable, DeadlineExceeded and StageUnavailable.
+    With `collection`, the rows go to one that is being filled. Raises BadManifest, BadWeights, BadConfig,
+    MilvusUnavailable, DeadlineExceeded and StageUnavailable.
     """
     total = count(manifest)
     need_detector_weights(config)
@@ -36,17 +39,24 @@ def import_catalogue(config: Config, manifest: Path, console: Console, *, addres
         )
     with milvus_uri(config, console) as uri, Report(config.data_dir, datetime.now(UTC)) as report:
         try:
-            _run(config, manifest, uri, address, total, report, console)
+            _run(config, manifest, uri, address, collection, total, report, console)
         except KeyboardInterrupt:
             console.print("Interrupted. What was written stays; run the same import again to go on.")
             raise
         finally:
             _print(report.summary(), total, console)
-    return 0
+    return report.summary()
 
 
 def _run(
-    config: Config, manifest: Path, uri: str, address: str | None, total: int, report: Report, console: Console
+    config: Config,
+    manifest: Path,
+    uri: str,
+    address: str | None,
+    collection: str | None,
+    total: int,
+    report: Report,
+    console: Console,
 ) -> None:
     columns = (
         TextColumn("{task.description}"),
@@ -65,7 +75,7 @@ def _run(
         def starting() -> None:
             progress.update(task, description="starting the models")
 
-        for outcomes in run(config, manifest, uri, address=address, starting=starting):
+        for outcomes in run(config, manifest, uri, address=address, starting=starting, collection=collection):
             report.add(outcomes)
             embedded = any(outcome.status is Status.EMBEDDED for outcome in outcomes)
             progress.update(task, description="importing" if embedded else None, advance=len(outcomes))

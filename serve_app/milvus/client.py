@@ -43,6 +43,9 @@ GRPC_OPTIONS = {
 NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": False}
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
+Client = MilvusClient
+"""For who passes connections on without pymilvus."""
+
 HOW_TO_INDEX = "`shoplens import MANIFEST` makes an index"
 
 # Codes of the server: https://github.com/milvus-io/milvus/blob/master/pkg/util/merr/errors.go;

@@ -28,7 +28,8 @@ HEDGE_RESERVE = 20.0
 PARTIAL_ATTEMPTS = 8
 """How often an answer of a part of the index is asked for again: a shopper rather has a part than waits."""
 MOST_CALLS = 8
-"""Calls under way at one proxy; a server that failed gets one, and twice as many after each that succeeds."""
+"""Calls under way at one proxy: half as many after one that failed, twice as many after one that succeeded. When a
+server is back, those who waited do not run it down at once."""
 SHORTEST_ATTEMPT_S = 0.02
 SHORTEST_HEDGE_S = 0.01
 
@@ -72,7 +73,7 @@ class Endpoint:
 
     def failed(self) -> None:
         self.circuit.fail(time.monotonic())
-        self.window = 1
+        self.window = max(1, self.window // 2)
 
     async def _connected(self) -> AsyncMilvusClient:
         """Connect once: the client itself makes one connection per call that finds none."""

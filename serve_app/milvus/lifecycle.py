@@ -66,6 +66,19 @@ def rollback(client: MilvusClient, catalogue: str, fingerprint: str) -> str:
     return previous
 
 
+def retire(client: MilvusClient, catalogue: str, name: str, running: str) -> None:
+    """Take away the alias of a model that no longer runs; raises BadConfig for the `running` model's."""
+    target = targets.read(client, catalogue, name)
+    alias = naming.alias(catalogue, target.fingerprint)
+    if indexing.resolve(client, alias) != name:
+        raise BadConfig(f"{name} is not searched; `shoplens index drop {name}` deletes it")
+    if target.fingerprint == running:
+        raise BadConfig(f"{name} is searched by the running model {running}; switch to another collection instead")
+    with translated():
+        client.drop_alias(alias, timeout=indexing.CALL_TIMEOUT_S)
+    log.info("alias dropped", extra={"alias": alias, "collection": name})
+
+
 def drop(client: MilvusClient, catalogue: str, name: str) -> None:
     """Delete a collection with its rows; raises BadConfig for one that is searched, and for anything but its name.
 
@@ -75,7 +88,7 @@ def drop(client: MilvusClient, catalogue: str, name: str) -> None:
     for other in targets.read_all(client, catalogue):
         alias = naming.alias(catalogue, other.fingerprint)
         if indexing.resolve(client, alias) == name:
-            raise BadConfig(f"{name} is searched as {alias}; switch or roll back first")
+            raise BadConfig(f"{name} is searched as {alias}; switch, roll back or retire it first")
     Marks(client, catalogue).drop(name)
     with translated():
         client.drop_collection(name, timeout=indexing.CALL_TIMEOUT_S)

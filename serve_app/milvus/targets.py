@@ -155,6 +155,14 @@ class Marks:
         """Return how many images of a collection are noted; MOST_MARKS stands for that many or more."""
         return len(self._read(f"target == {quote(collection)}")) if self.exist() else 0
 
+    def clear_before(self, collection: str, updated_at: int) -> None:
+        """Forget all images of a collection that were noted by events up to that time."""
+        while self.exist():
+            noted = self._read(f"target == {quote(collection)} and updated_at <= {updated_at}")
+            if not noted:
+                return
+            self._delete(noted)
+
     def drop(self, collection: str) -> None:
         """Forget all images of a collection."""
         while self.exist() and (marks := self._read(f"target == {quote(collection)}")):

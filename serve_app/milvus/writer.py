@@ -167,6 +167,15 @@ class TargetWriter:
         self._writer.flush()
 
 
+def index_writer(
+    client: MilvusClient, config: MilvusConfig, catalogue: str, fingerprint: str, collection: str | None
+) -> MilvusWriter | TargetWriter:
+    """Return a writer to the collection that a model's searches use, or to one that is being filled."""
+    if collection is None:
+        return MilvusWriter(client, naming.alias(catalogue, fingerprint), config)
+    return TargetWriter(client, catalogue, collection, config)
+
+
 class CollectionWriter:
     """Write to one collection, or to the one that an alias stands for.
 

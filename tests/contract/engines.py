@@ -13,6 +13,7 @@ from pymilvus import MilvusClient
 from serve_app.collection import alias
 from serve_app.config import MilvusConfig
 from serve_app.milvus import indexing
+from serve_app.milvus.scanning import SETTLED_S
 from serve_app.milvus.writer import MilvusWriter
 
 FINGERPRINT = "0123456789ab"
@@ -55,6 +56,11 @@ class Index:
 
     def writer(self) -> MilvusWriter:
         return MilvusWriter(self.client, self.alias, self.engine.config)
+
+
+def settle(engine: Engine) -> None:
+    """Wait as long as it takes until plain reads are promised to find what was acknowledged."""
+    time.sleep(0 if engine.name == "lite" else SETTLED_S)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -16,7 +16,7 @@ from serve_app.milvus import indexing, lifecycle, targets
 from serve_app.milvus.export import INDEX, export, read, restore
 from serve_app.milvus.scanning import ALL, Values, scan
 from serve_app.milvus.verify import Demands, verify
-from tests.contract.engines import FINGERPRINT, NOW, Index
+from tests.contract.engines import FINGERPRINT, NOW, Index, settle
 from tests.contract.rows import row
 
 ODD_TEXT = 'Müller\'s "5\\6" \n\t 椅子 🪑'
@@ -31,6 +31,7 @@ def rows() -> list[Row]:
 @pytest.fixture(scope="module")
 def filled(index: Index) -> Index:
     index.writer().write(rows())
+    settle(index.engine)
     return index
 
 
@@ -41,6 +42,7 @@ def searched(index: Index) -> str:
 
 
 def stored(index: Index, name: str) -> dict[str, Values]:
+    settle(index.engine)
     return {values["row_id"]: values for batch in scan(index.client, name, ALL) for values in batch}
 
 

@@ -20,7 +20,7 @@ from serve_app.milvus.scanning import ALL, Values, rows_by_key, scan
 from serve_app.milvus.targets import Marks, State, Verified
 from serve_app.milvus.verify import Demands, verify
 from serve_app.milvus.writer import MilvusWriter, TargetWriter
-from tests.contract.engines import FINGERPRINT, NOW, Engine
+from tests.contract.engines import FINGERPRINT, NOW, Engine, settle
 from tests.contract.rows import embedding, row
 
 OTHER_MODEL = "ba9876543210"
@@ -66,6 +66,7 @@ class Shop:
         return name
 
     def rows(self, name: str) -> dict[str, Values]:
+        settle(self.engine)
         found: dict[str, Values] = {}
         for batch in scan(self.engine.client, name):
             keys = [values["row_id"] for values in batch]
@@ -238,6 +239,18 @@ def test_what_is_searched_can_not_be_dropped_or_filled(shop: Shop) -> None:
         lifecycle.drop(shop.engine.client, shop.catalogue, searched)
     with pytest.raises(BadConfig, match="is what is searched"):
         shop.backfill(searched)
+
+
+def test_the_index_of_a_model_that_no_longer_runs_is_retired(shop: Shop) -> None:
+    client, searched = shop.engine.client, shop.searched()
+    assert searched is not None
+    with pytest.raises(BadConfig, match="searched by the running model"):
+        lifecycle.retire(client, shop.catalogue, searched, running=FINGERPRINT)
+    lifecycle.retire(client, shop.catalogue, searched, running=OTHER_MODEL)
+    assert shop.searched() is None
+    with pytest.raises(BadConfig, match="is not searched"):
+        lifecycle.retire(client, shop.catalogue, searched, running=OTHER_MODEL)
+    lifecycle.drop(client, shop.catalogue, searched)
 
 
 @pytest.mark.parametrize("name", ["", "no such thing", "{alias}", "other_0123456789ab_20261123T100000Z"])
