@@ -23,8 +23,7 @@ from scripts.drill_load import (
 )
 from scripts.measuring import Goal, Report
 from scripts.milvus_cluster import MilvusCluster
-from scripts.milvus_harms import Drill, Site
-from serve_app.collection import alias
+from scripts.milvus_harms import Drill, Index, Site
 from serve_app.config import MilvusConfig
 from serve_app.milvus.client import connect
 
@@ -62,7 +61,7 @@ class Field:
         self._through_each = {uri: Searcher([uri], self._config, SETTLE_DEADLINE_S) for uri in cluster.uris}
         self._ledger = Ledger()
         self._writes = Writes(self._clients[0], self._config, self._shop, self._ledger)
-        self._site = Site(cluster, self._clients, alias(CATALOGUE, FINGERPRINT))
+        self._site = Site(cluster, self._clients, Index(CATALOGUE, FINGERPRINT, self._config))
         self.rate = 0.0
 
     async def open(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from pymilvus import MilvusClient
@@ -13,6 +14,11 @@ from pymilvus.exceptions import MilvusException
 from scripts.drill_counts import Promise
 from scripts.measuring import wait_until
 from scripts.milvus_cluster import BROKER, COORDINATORS, ETCD, MilvusCluster
+from serve_app.collection import alias
+from serve_app.config import MilvusConfig, SearchParams
+from serve_app.milvus import lifecycle
+from serve_app.milvus.backfill import backfill
+from serve_app.milvus.verify import Demands, verify
 
 SERVES_TIMEOUT_S = 120.0
 BETWEEN_RESTARTS_S = 3.0
@@ -23,13 +29,27 @@ Mend = Callable[[], None]
 """Undo the harm, and return when the roles are healthy."""
 
 
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Name the index that is searched, and how others for the same rows are made."""
+
+    catalogue: str
+    fingerprint: str
+    config: MilvusConfig
+
+
 class Site:
     """Look at a cluster as those who do harm to it must."""
 
-    def __init__(self, cluster: MilvusCluster, clients: Sequence[MilvusClient], collection: str) -> None:
+    def __init__(self, cluster: MilvusCluster, clients: Sequence[MilvusClient], index: Index) -> None:
         self.cluster = cluster
+        self.index = index
         self._clients = clients
-        self._collection = collection
+        self._collection = alias(index.catalogue, index.fingerprint)
+
+    @property
+    def client(self) -> MilvusClient:
+        return self._clients[0]
 
     def replicas(self) -> list[list[str]]:
         """Return the query nodes of each replica, the smallest replica first; [] while Milvus can't tell.
@@ -92,7 +112,7 @@ def drills(lease_s: float, deadline_s: float) -> list[Drill]:
 
     Query nodes (one that is a whole replica, one of two), the data node, a proxy, active coordinators that have a
     standby, all proxies and the broker are killed by SIGKILL; in the rolling restart each query node is ended by
-    SIGTERM; etcd is paused.
+    SIGTERM; etcd is paused. In the blue/green drill nothing is harmed: the index is replaced and put back.
     """
     over_lease_s = lease_s + LEASE_MARGIN_S
     strict, leased, recovery = Promise.NO_FAILURE, Promise.WITHIN_LEASE, Promise.RECOVERY
@@ -103,6 +123,7 @@ def drills(lease_s: float, deadline_s: float) -> list[Drill]:
         Drill("data node", kill("datanode1"), strict, over_lease_s, deadline_s, quick=False),
         Drill("proxy 1 of 2", kill("proxy1"), strict, over_lease_s, deadline_s),
         Drill("rolling restart", restart_query_nodes, strict, 0, deadline_s, quick=False),
+        Drill("blue/green", switch_to_another_index, strict, over_lease_s, deadline_s, quick=False),
         *(
             Drill(kind, kill_active(kind), leased, over_lease_s, deadline_s, quick=quick)
             for kind, quick in zip(COORDINATORS, (False, False, True), strict=True)
@@ -164,6 +185,21 @@ def restart_query_nodes(site: Site) -> Mend:
         site.wait_until_it_serves()
         time.sleep(BETWEEN_RESTARTS_S)
     return lambda: None
+
+
+def switch_to_another_index(site: Site) -> Mend:
+    """Make another index of the same rows, switch to it, and back again."""
+    client, index = site.client, site.index
+    made = lifecycle.create(client, index.config, index.catalogue, index.fingerprint, datetime.now(UTC))
+    backfill(client, site.cluster.uris[0], index.config, index.catalogue, made)
+    verify(client, index.config, index.catalogue, made, SearchParams(), Demands(queries=20))
+    lifecycle.switch(client, index.catalogue, made)
+
+    def back() -> None:
+        lifecycle.rollback(client, index.catalogue, index.fingerprint)
+        lifecycle.drop(client, index.catalogue, made)
+
+    return back
 
 
 def _start(cluster: MilvusCluster, names: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from serve_app.milvus import indexing, lifecycle, targets
 from serve_app.milvus.export import INDEX, export, read, restore
 from serve_app.milvus.scanning import ALL, Values, scan
 from serve_app.milvus.verify import Demands, verify
-from tests.contract.engines import FINGERPRINT, NOW, Index, settle
+from tests.contract.engines import FINGERPRINT, NOW, Engine, Index, settle
 from tests.contract.rows import row
 
 ODD_TEXT = 'Müller\'s "5\\6" \n\t 椅子 🪑'
@@ -28,8 +28,13 @@ def rows() -> list[Row]:
     return [odd, *(row(f"image-{number:04}", price=number) for number in range(ROWS))]
 
 
+on_a_server_too = pytest.mark.parametrize("filled", ["lite", "server"], indirect=True)
+
+
 @pytest.fixture(scope="module")
-def filled(index: Index) -> Index:
+def filled(request: pytest.FixtureRequest) -> Index:
+    engine: Engine = request.getfixturevalue(getattr(request, "param", "lite"))
+    index = engine.make_index("export")
     index.writer().write(rows())
     settle(index.engine)
     return index
@@ -53,6 +58,7 @@ def assert_equal(found: dict[str, Values], wanted: dict[str, Values]) -> None:
         assert found[key] == {name: value for name, value in values.items() if name != "vector"}
 
 
+@on_a_server_too
 def test_keys_come_in_order(filled: Index) -> None:
     keys = [values["row_id"] for batch in scan(filled.client, searched(filled), batch=100) for values in batch]
     assert keys == sorted(keys)
@@ -72,6 +78,7 @@ def test_an_index_that_was_dropped_is_restored(filled: Index, tmp_path: Path) ->
     assert searched(filled) == again
 
 
+@on_a_server_too
 def test_what_is_written_during_an_export_is_in_it(filled: Index, tmp_path: Path) -> None:
     name, begun, failed = searched(filled), threading.Event(), []
 

@@ -25,8 +25,7 @@ from tests.contract.rows import embedding, row
 
 OTHER_MODEL = "ba9876543210"
 ROWS = 600
-KILLS = 10
-"""On each of two engines."""
+KILLS = {"lite": 15, "server": 5}
 PARAMS = SearchParams()
 FEW = Demands(queries=20)
 
@@ -77,9 +76,13 @@ class Shop:
         return indexing.count(self.engine.client, name)
 
 
-@pytest.fixture(params=["lite", "server"])
+on_a_server_too = pytest.mark.parametrize("shop", ["lite", "server"], indirect=True)
+"""For what differs between engines; an index takes a server seconds to make, load and settle."""
+
+
+@pytest.fixture
 def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
-    engine: Engine = request.getfixturevalue(request.param)
+    engine: Engine = request.getfixturevalue(getattr(request, "param", "lite"))
     catalogue = f"life{random.Random(request.node.nodeid).randrange(10**9)}"
     indexing.ensure(engine.client, engine.config, catalogue, FINGERPRINT, NOW)
     made = Shop(engine, catalogue)
@@ -92,6 +95,7 @@ def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
         engine.client.drop_collection(target.collection)
 
 
+@on_a_server_too
 def test_an_index_is_replaced_and_the_old_one_put_back(shop: Shop) -> None:
     old, new = shop.searched(), shop.create()
     assert old is not None
@@ -109,6 +113,7 @@ def test_an_index_is_replaced_and_the_old_one_put_back(shop: Shop) -> None:
     assert not indexing.exists(shop.engine.client, new)
 
 
+@on_a_server_too
 def test_writes_during_a_backfill_reach_both(shop: Shop) -> None:
     """1,000 upserts and 1,000 deletes: all there, none back."""
     old, new = shop.searched(), shop.create()
@@ -139,13 +144,14 @@ def test_writes_during_a_backfill_reach_both(shop: Shop) -> None:
     assert shop.count(new) == len(found) == ROWS + 1_000
 
 
+@on_a_server_too
 def test_a_backfill_that_is_killed_goes_on(shop: Shop) -> None:
     old, new = shop.searched(), shop.create()
     assert old is not None
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     draw = random.Random(seed)
-    for _ in range(KILLS):
+    for _ in range(KILLS[shop.engine.name]):
         moment = draw.randrange(1, 12)
         ended = subprocess.run(
             [sys.executable, "-m", "tests.contract.killed_backfill", shop.engine.uri, shop.catalogue, new, str(moment)],
@@ -158,6 +164,7 @@ def test_a_backfill_that_is_killed_goes_on(shop: Shop) -> None:
     assert shop.count(new) == ROWS
 
 
+@on_a_server_too
 def test_a_target_that_is_not_ready_is_refused(shop: Shop) -> None:
     client, new = shop.engine.client, shop.create()
     with pytest.raises(NotVerified, match="lacks writes"):
@@ -265,6 +272,7 @@ def test_there_is_nothing_to_go_back_to_before_a_switch(shop: Shop) -> None:
         lifecycle.rollback(shop.engine.client, shop.catalogue, FINGERPRINT)
 
 
+@on_a_server_too
 def test_a_moved_product_stays_once_in_a_target(shop: Shop) -> None:
     new = shop.ready()
     moved: Row = replace(row("image-7"), category_root="Women", category="Women", updated_at=3_000)
