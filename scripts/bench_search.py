@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,10 @@ from serve_app.collection import HIT_FIELDS, Row, alias
 from serve_app.config import MilvusConfig, SearchParams
 from serve_app.domain import EMBEDDING_DIM, Embeddings
 from serve_app.errors import ShoplensError
-from serve_app.milvus import indexing
+from serve_app.milvus import indexing, lifecycle
+from serve_app.milvus.backfill import backfill
 from serve_app.milvus.client import async_client, connect
+from serve_app.milvus.export import export, restore
 from serve_app.milvus.searcher import MilvusSearcher
 from serve_app.milvus.writer import MilvusWriter
 
@@ -116,10 +118,34 @@ async def run(arguments: argparse.Namespace, workdir: Path, console: Console) ->
             overhead_ms = await _overhead(sides, queries, 500 if arguments.quick else 3_000, report)
             await _throughput(sides, queries, rounds, seconds, report)
         await searcher.close()
+        status.update("copying, exporting and restoring the index …")
+        await asyncio.to_thread(_replace, server.uri, config, workdir / "export", report)
     recalls = {row["side"]: row["recall@10"] for row in report.rows if "recall@10" in row}
     report.goals.append(Goal("overhead per search, ms", overhead_ms, OVERHEAD_GOAL_MS, "lower"))
     report.goals.append(Goal("recall@10 to bare", recalls["Shoplens"] / recalls["bare pymilvus"], 1.0, "higher"))
     return report
+
+
+def _replace(uri: str, config: MilvusConfig, folder: Path, report: Report) -> None:
+    """Time what makes another index of the same rows: from the first one, to files, from files."""
+    client = connect(config, uri)
+    name = indexing.resolve(client, alias(CATALOGUE, FINGERPRINT))
+    assert name is not None
+    rows = indexing.count(client, name)
+    copy = lifecycle.create(client, config, CATALOGUE, FINGERPRINT, datetime.now(UTC))
+    work: dict[str, Callable[[], Any]] = {
+        "backfill": lambda: backfill(client, uri, config, CATALOGUE, copy),
+        "export": lambda: export(client, CATALOGUE, name, folder),
+        "restore": lambda: restore(client, config, CATALOGUE, folder, datetime.now(UTC) + timedelta(minutes=1)),
+    }
+    for what, run in work.items():
+        started_s = time.monotonic()
+        run()
+        seconds = time.monotonic() - started_s
+        report.rows.append(
+            {"work": what, "rows": rows, "seconds": seconds, "min per million": seconds / rows * 1e6 / 60}
+        )
+    client.close()
 
 
 def _vectors(rows: int) -> tuple[Embeddings, Embeddings]:

@@ -119,6 +119,9 @@ class Watch:
                 await self._look(uri)
             except ShoplensError as error:
                 self._failed(error)
+            except Exception:
+                # A watch that ended would let parts pass for the whole; what it did not expect is a bug to be seen.
+                log.exception("looking at the index failed", extra={"alias": self._alias})
             pause_s = CALM_S if self.is_calm() else ALERT_S
             await asyncio.sleep(max(0.0, ALERT_S - (time.monotonic() - started_s)))
             with suppress(TimeoutError):
@@ -166,10 +169,10 @@ class Watch:
         elif len(self._next_sample) and now_s >= self._drawn_s + SETTLE_S:
             lost = await asyncio.to_thread(self._read_lost, uri, facts.collection, self._next_sample)
             self._sample, self._next_sample, self.gone = self._next_sample.without(lost), EMPTY, frozenset()
-        elif self.is_calm() and now_s >= self._drawn_s + RENEW_S:
-            self._drawn_s = now_s
+        elif self.is_calm() and now_s >= self._drawn_s + (RENEW_S if len(self._sample) else SETTLE_S):
             self._next_sample = await asyncio.to_thread(self._draw, uri, facts.collection)
-        elif self.is_calm():
+            self._drawn_s = now_s
+        elif self.is_calm() and len(self._sample):
             # While it isn't, the answers themselves are proven.
             lost = await asyncio.to_thread(self._read_lost, uri, facts.collection, self._sample)
             self._suspected = dict.fromkeys(lost, now_s)
