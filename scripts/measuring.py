@@ -21,7 +21,7 @@ from rich.table import Table
 
 EXIT_GOAL_MISSED = 1
 EXIT_COULD_NOT_RUN = 2
-PACKAGES = ("shoplens", "ray", "torch", "ultralytics", "pymilvus", "milvus-lite")
+PACKAGES = ("shoplens", "ray", "torch", "ultralytics", "pymilvus", "milvus-lite", "faiss-cpu")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,15 @@ def test_application_is_built_with_the_documents_options(config):
     assert ingress.max_queued_requests == config.ingress.max_queued_requests
 
 
+def test_search_parameters_stand_where_a_change_restarts_nothing(config):
+    params = config.searcher.params.model_copy(update={"ef": 999})
+    changed = config.model_copy(update={"searcher": config.searcher.model_copy(update={"params": params})})
+    before, after = (serve_document(given)["applications"][0] for given in (config, changed))
+    assert before["args"] == after["args"]
+    (searcher,) = [deployment for deployment in after["deployments"] if deployment["name"] == "Searcher"]
+    assert searcher["user_config"]["ef"] == 999
+
+
 def test_document_holds_no_secret(monkeypatch):
     monkeypatch.setenv("SHOPLENS_MILVUS__PASSWORD", "hush")
     assert "hush" not in str(serve_document(Config(milvus={"uri": "http://m:19530", "user": "root"})))
