@@ -79,6 +79,21 @@ class Site:
             for shard in replica.shards:
                 if shard.shard_leader not in alive:
                     return f"{shard.channel_name} has no leader in {replica.group_nodes}"
+        return self._unloaded()
+
+    def _unloaded(self) -> str:
+        """Say which segment one replica holds and another lacks; '' where none."""
+        try:
+            stored = {segment.segment_id for segment in self.client.list_persistent_segments(self._collection)}
+            nodes: dict[int, set[int]] = {}
+            for segment in self.client.list_loaded_segments(self._collection):
+                nodes.setdefault(segment.segment_id, set()).update(segment.node_ids)
+        except MilvusException as error:
+            return f"Milvus does not tell what is loaded: {error.message}"
+        for replica in self._describe():
+            for segment, holders in nodes.items():
+                if segment in stored and not holders & set(replica.group_nodes):
+                    return f"segment {segment} is not loaded in {replica.group_nodes}"
         return ""
 
     def wait_until_it_serves(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from bisect import insort
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -16,6 +16,7 @@ Result = TypeVar("Result")
 class _Waiting(Generic[Item, Result]):
     key: Hashable
     item: Item
+    since_s: float
     future: asyncio.Future[Result]
 
 
@@ -23,7 +24,8 @@ class Gatherer(Generic[Item, Result]):
     """Make calls of items that arrived together; use it in one event loop.
 
     Up to `at_once()` calls are under way: a lone item is called for at once, further ones wait, and go together
-    when a call ends. A call takes items of equal `key`, `most` at most. Whoever stopped waiting is left out.
+    when a call ends, the oldest first. A call takes items of equal `key`, `most` at most. Whoever stopped waiting is
+    left out.
     """
 
     def __init__(
@@ -32,13 +34,16 @@ class Gatherer(Generic[Item, Result]):
         self._call = call
         self._at_once = at_once
         self._most = most
-        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._waiting: list[_Waiting[Item, Result]] = []
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def submit(self, key: Hashable, item: Item) -> Result:
-        """Return the result for one item; raises what its call raised."""
-        waiting: _Waiting[Item, Result] = _Waiting(key, item, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+    async def submit(self, key: Hashable, item: Item, since_s: float = 0.0) -> Result:
+        """Return the result for one item; raises what its call raised.
+
+        What is tried again keeps its turn by the time `since_s` that it was first asked for.
+        """
+        waiting: _Waiting[Item, Result] = _Waiting(key, item, since_s, asyncio.get_running_loop().create_future())
+        insort(self._waiting, waiting, key=lambda other: other.since_s)
         self._start()
         return await waiting.future
 
@@ -62,7 +67,7 @@ class Gatherer(Generic[Item, Result]):
 
     def _seal(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
-        others: deque[_Waiting[Item, Result]] = deque()
+        others: list[_Waiting[Item, Result]] = []
         for waiting in self._waiting:
             if waiting.future.done():
                 continue

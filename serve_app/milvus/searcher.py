@@ -29,7 +29,7 @@ STALENESS_MS = 5_500
 
 PROVEN_CALLS_AT_ONCE = 2
 """Calls under way at each proxy that have a proof with them; they cost more, so more searches share one."""
-SEARCHES_A_CALL = 16
+SEARCHES_A_CALL = 32
 ROWS_A_READ = 500
 
 
@@ -41,6 +41,7 @@ class _Asked:
     k: int
     wanted: Filter
     strong: bool
+    since_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class MilvusSearcher:
         asked_ms = time.time_ns() // 10**6
         if len(embeddings) == 0:
             return Found([], watermark_ms=asked_ms)
-        asked = _Asked(embeddings, min(k, MAX_ROWS), wanted, strong)
+        asked = _Asked(embeddings, min(k, MAX_ROWS), wanted, strong, time.monotonic())
         answer, whole = await self._endpoints.run(partial(self._ask, asked), self._is_whole)
         return Found(
             answer.hits,
@@ -124,7 +125,7 @@ class MilvusSearcher:
                 lambda: endpoint.window if self._watch.is_calm() else min(endpoint.window, PROVEN_CALLS_AT_ONCE),
                 SEARCHES_A_CALL,
             )
-        return await self._gatherers[endpoint].submit((asked.k, asked.strong, text), asked)
+        return await self._gatherers[endpoint].submit((asked.k, asked.strong, text), asked, asked.since_s)
 
     async def _call(self, endpoint: Endpoint, searches: Sequence[_Asked]) -> list[_Answer]:
         facts, calm, sample, asked = await self._watch.facts(), self._watch.is_calm(), self._watch.sample(), searches[0]

@@ -63,6 +63,19 @@ async def test_only_items_of_one_key_go_together() -> None:
     assert server.calls == [[1], [2, 4], [3]]
 
 
+async def test_what_was_asked_for_first_goes_first() -> None:
+    server = Server()
+    gatherer = Gatherer(server.call, lambda: 1, most=2)
+    tasks = [
+        asyncio.ensure_future(gatherer.submit("k", item, since_s)) for item, since_s in ((1, 0), (2, 9), (3, 5), (4, 7))
+    ]
+    await asyncio.sleep(0)
+    for _ in range(3):
+        server.free.release()
+    assert await asyncio.gather(*tasks) == [2, 4, 6, 8]
+    assert server.calls == [[1], [3, 4], [2]]
+
+
 async def test_who_stopped_waiting_is_left_out() -> None:
     server = Server()
     gatherer = Gatherer(server.call, lambda: 1, most=8)
