@@ -11,7 +11,7 @@ from serve_app.milvus.local import LocalMilvus
 from tests.contract.engines import CONFIG, SHARDED, Engine, Index
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with LocalMilvus(tmp_path_factory.mktemp("lite")) as uri:
         client = connect(CONFIG, uri)
@@ -19,7 +19,7 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     standalone = MilvusStandalone(tmp_path_factory.mktemp("server"))
     with _started(standalone):
@@ -28,14 +28,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def milvus_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusCluster]:
     cluster = MilvusCluster(tmp_path_factory.mktemp("cluster"), query_nodes=2, proxies=2)
     with _started(cluster):
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(milvus_cluster: MilvusCluster) -> Iterator[Engine]:
     client = connect(SHARDED, milvus_cluster.uris[0])
     yield Engine("cluster", milvus_cluster.uris[0], client, SHARDED, tuple(milvus_cluster.uris))
@@ -54,7 +54,7 @@ def _started(server: MilvusStandalone | MilvusCluster) -> Iterator[None]:
         server.stop()
 
 
-@pytest.fixture(scope="session", params=["lite", "server", "cluster"])
+@pytest.fixture(scope="package", params=["lite", "server", "cluster"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     found: Engine = request.getfixturevalue(request.param)
     return found

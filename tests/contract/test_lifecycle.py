@@ -169,6 +169,7 @@ def test_a_target_that_is_not_ready_is_refused(shop: Shop) -> None:
     client, new = shop.engine.client, shop.create()
     with pytest.raises(NotVerified, match="lacks writes"):
         lifecycle.switch(client, shop.catalogue, new)
+    client.release_collection(new)
     shop.backfill(new)
     with pytest.raises(NotVerified, match="is not verified"):
         lifecycle.switch(client, shop.catalogue, new)
@@ -179,6 +180,20 @@ def test_a_target_that_is_not_ready_is_refused(shop: Shop) -> None:
     indexing.load(client, new)
     lifecycle.switch(client, shop.catalogue, new)
     assert shop.searched() == new
+
+
+def test_what_does_not_fit_into_memory_is_not_loaded(server: Engine) -> None:
+    client, catalogue = server.client, "greedy"
+    indexing.ensure(client, server.config, catalogue, FINGERPRINT, NOW)
+    MilvusWriter(client, alias(catalogue, FINGERPRINT), server.config).write([row(f"image-{n}") for n in range(10)])
+    new = lifecycle.create(client, server.config, catalogue, FINGERPRINT, NOW + timedelta(minutes=1))
+    client.release_collection(new)
+    copies = server.config.model_copy(update={"replica_number": 10**9})
+    with pytest.raises(BadConfig, match=r"10 rows as HNSW take about .* GiB are free; add query nodes"):
+        backfill(client, server.uri, copies, catalogue, new)
+    assert not indexing.is_loaded(client, new)
+    assert targets.read(client, catalogue, new).state is None
+    lifecycle.drop(client, catalogue, new)
 
 
 def test_an_index_that_lacks_rows_is_not_verified(shop: Shop) -> None:
