@@ -18,11 +18,13 @@ from serve_app.milvus.client import is_lite, translated
 from serve_app.milvus.scanning import (
     ALL,
     BATCH,
+    MOST_LOOKS,
     SETTLED_S,
     TIMEOUT_S,
     VECTORS_A_CALL,
+    Look,
     Values,
-    differing,
+    look,
     rows_by_key,
     scan,
 )
@@ -78,8 +80,8 @@ def backfill(
     """Copy all rows of the same model's searched collection, with their vectors, to `name`; return what was done.
 
     It can be killed at any moment and run again: rows that are there and equal are left alone. Writers write to both
-    collections meanwhile; each batch is compared with its source once more after it was written, and the whole at
-    the end, until nothing differs. Raises BadConfig, IndexMissing, MilvusUnavailable.
+    collections meanwhile; what was written is compared with its source once more, and the whole at the end, until a
+    pass finds nothing to mend. Raises BadConfig, IndexMissing, MilvusUnavailable.
     """
     target = open_target(client, uri, config, catalogue, name, force=force)
     source = indexing.resolve(client, naming.alias(catalogue, target.fingerprint))
@@ -97,10 +99,10 @@ def backfill(
         progress.passes += 1
         for rows in scan(client, source, batch=batch):
             progress.seen += len(rows)
-            copier.copy({row["row_id"]: row for row in rows})
+            copier.compare({row["row_id"]: row for row in rows}, copy_at_once=progress.passes == 1)
             tell(progress)
         for rows in scan(client, name, batch=batch):
-            copier.doubt([row["row_id"] for row in rows])
+            copier.doubt({row["row_id"]: row for row in rows})
         copier.settle(everything=True)
         if progress.copied + progress.removed == before:
             with translated():
@@ -110,11 +112,19 @@ def backfill(
     raise MilvusUnavailable(f"{name} still differed after {MOST_PASSES} passes; run the same backfill again")
 
 
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """Hold what a row looked like, None before the first look, and how often it was looked at."""
+
+    row_id: str
+    look: Look | None = None
+    looks: int = 0
+
+
 class _Copier:
     """Make rows of a target like those of the source, whatever writers do to both meanwhile.
 
-    A writer may change a row between its reading here and its writing there. So the rows of each batch are compared
-    once more when reads are sure to find what was acknowledged before they were written, and repaired if need be.
+    What differs is mended once a second look finds it as it was.
     """
 
     def __init__(self, client: MilvusClient, source: str, name: str, progress: Progress, settled_s: float) -> None:
@@ -123,44 +133,66 @@ class _Copier:
         self._name = name
         self._progress = progress
         self._settled_s = settled_s
-        self._waiting: deque[tuple[float, list[str]]] = deque()
+        self._waiting: deque[tuple[float, list[_Doubt]]] = deque()
 
-    def copy(self, wanted: dict[str, Values]) -> None:
-        """Write those of the source's rows that are missing or differ."""
+    def compare(self, wanted: dict[str, Values], *, copy_at_once: bool) -> None:
+        """Doubt those of the source's rows that differ in the target or are missing there, or copy the missing."""
         found = rows_by_key(self._client, self._name, list(wanted))
-        self._repair(*differing(wanted, found), wanted, found)
-        self.settle()
+        missing = [row_id for row_id in wanted if row_id not in found] if copy_at_once else []
+        self._copy(missing)
+        self._wait([_Doubt(row_id) for row_id in missing])
+        self._doubt([row_id for row_id in wanted if row_id not in missing], wanted, found)
 
-    def doubt(self, row_ids: Sequence[str]) -> None:
-        """Take away rows that the source doesn't have."""
-        there = rows_by_key(self._client, self._source, row_ids)
-        self._wait([row_id for row_id in row_ids if row_id not in there])
+    def doubt(self, found: dict[str, Values]) -> None:
+        """Doubt rows of the target that the source doesn't have."""
+        there = rows_by_key(self._client, self._source, list(found))
+        self._doubt([row_id for row_id in found if row_id not in there], {}, found)
+
+    def _doubt(self, row_ids: Sequence[str], wanted: dict[str, Values], found: dict[str, Values]) -> None:
+        looks = {row_id: look(row_id, wanted, found) for row_id in row_ids}
+        self._wait([_Doubt(row_id, seen, 1) for row_id, seen in looks.items() if seen[0] != seen[1]])
         self.settle()
 
     def settle(self, *, everything: bool = False) -> None:
-        """Compare again what was written long enough ago, or wait for all of it."""
+        """Look again at what was doubted long enough ago, or wait for all of it."""
         while self._waiting and (everything or self._waiting[0][0] <= time.monotonic()):
-            due_s, row_ids = self._waiting.popleft()
+            due_s, doubts = self._waiting.popleft()
             time.sleep(max(0.0, due_s - time.monotonic()))
-            wanted = rows_by_key(self._client, self._source, row_ids)
-            found = rows_by_key(self._client, self._name, row_ids)
-            self._repair(*differing(wanted, found), wanted, found)
+            self._look_again(doubts)
 
-    def _repair(self, write: list[str], remove: list[str], wanted: dict[str, Values], found: dict[str, Values]) -> None:
+    def _look_again(self, doubts: Sequence[_Doubt]) -> None:
+        row_ids = [doubt.row_id for doubt in doubts]
+        wanted = rows_by_key(self._client, self._source, row_ids)
+        found = rows_by_key(self._client, self._name, row_ids)
+        write: list[str] = []
+        remove: list[str] = []
+        doubted: list[_Doubt] = []
+        for before in doubts:
+            now = look(before.row_id, wanted, found)
+            if now[0] == now[1]:
+                continue
+            if now == before.look:
+                (write if now[0] else remove).append(before.row_id)
+                doubted.append(_Doubt(before.row_id))
+            elif before.looks < MOST_LOOKS:
+                doubted.append(_Doubt(before.row_id, now, before.looks + 1))
         # An upsert doesn't replace a row of another category on every server.
         moved = [key for key in write if key in found and found[key]["category_root"] != wanted[key]["category_root"]]
         self._delete([*remove, *moved])
         self._progress.removed += len(remove)
-        rows = list(rows_by_key(self._client, self._source, write, ALL).values())
+        self._copy(write)
+        self._wait(doubted)
+
+    def _copy(self, row_ids: Sequence[str]) -> None:
+        rows = list(rows_by_key(self._client, self._source, row_ids, ALL).values())
         for start in range(0, len(rows), VECTORS_A_CALL):
             with translated():
                 self._client.upsert(self._name, rows[start : start + VECTORS_A_CALL], timeout=TIMEOUT_S)
         self._progress.copied += len(rows)
-        self._wait([*write, *remove])
 
-    def _wait(self, row_ids: list[str]) -> None:
-        if row_ids:
-            self._waiting.append((time.monotonic() + self._settled_s, row_ids))
+    def _wait(self, doubts: list[_Doubt]) -> None:
+        if doubts:
+            self._waiting.append((time.monotonic() + self._settled_s, doubts))
 
     def _delete(self, row_ids: Sequence[str]) -> None:
         for start in range(0, len(row_ids), BATCH):

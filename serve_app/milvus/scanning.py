@@ -24,6 +24,8 @@ DIGEST = ("row_id", "image_id", "image_sha256", "row_sha256", "category_root", "
 ALL = tuple(field.name for field in FIELDS)
 
 Values = dict[str, Any]
+Digest = tuple[Any, ...]
+"""What DIGEST names of one row."""
 
 
 def scan(
@@ -80,8 +82,26 @@ def rows_by_key(
     return found
 
 
-def digest(row: Values) -> tuple[Any, ...]:
+def digest(row: Values) -> Digest:
     return tuple(row[name] for name in DIGEST)
+
+
+MOST_LOOKS = 5
+"""Looks at a row that is another each time, before it is left to its writer."""
+
+Look = tuple[Digest | None, Digest | None]
+"""A row as two collections hold it; None where it is not there.
+
+Two reads never see one moment, so a difference may be a write that is under way. It is one that stays where a look
+SETTLED_S later finds the same; a row that moves is being written to both by its writer.
+"""
+
+
+def look(row_id: str, source: dict[str, Values], target: dict[str, Values]) -> Look:
+    def seen(rows: dict[str, Values]) -> Digest | None:
+        return digest(rows[row_id]) if row_id in rows else None
+
+    return seen(source), seen(target)
 
 
 def differing(wanted: dict[str, Values], found: dict[str, Values]) -> tuple[list[str], list[str]]:

@@ -19,7 +19,7 @@ from serve_app.errors import NotVerified
 from serve_app.milvus import indexing, targets
 from serve_app.milvus.client import is_lite, translated
 from serve_app.milvus.index_types import search_params
-from serve_app.milvus.scanning import SETTLED_S, TIMEOUT_S, VECTORS_A_CALL, differing, rows_by_key, scan
+from serve_app.milvus.scanning import MOST_LOOKS, SETTLED_S, TIMEOUT_S, VECTORS_A_CALL, Look, look, rows_by_key, scan
 from serve_app.milvus.targets import Marks, State, Verified
 
 K = 10
@@ -86,24 +86,31 @@ def verify(
 
 
 def _missing(client: MilvusClient, source: str, name: str) -> list[str]:
-    """Compare all rows of both collections; since writers go on, those that differ are compared once more."""
-    suspected: set[str] = set()
+    """Compare all rows of both collections, while writers go on."""
+    suspected: dict[str, Look] = {}
     for which in (source, name):
         for rows in scan(client, which):
-            suspected.update(*_compare(client, source, name, [row["row_id"] for row in rows]))
+            suspected |= _differing(client, source, name, [row["row_id"] for row in rows])
             if len(suspected) > MOST_SUSPECTED:
                 return [f"more than {MOST_SUSPECTED:,} rows differ from {source}; run its backfill again"]
-    if not suspected:
+    amiss: dict[str, Look] = {}
+    for _ in range(MOST_LOOKS):
+        if not suspected:
+            break
+        time.sleep(0.0 if is_lite(client) else SETTLED_S)
+        now = _differing(client, source, name, sorted(suspected))
+        amiss |= {row_id: seen for row_id, seen in now.items() if seen == suspected[row_id]}
+        suspected = {row_id: seen for row_id, seen in now.items() if row_id not in amiss}
+    if not amiss:
         return []
-    time.sleep(0.0 if is_lite(client) else SETTLED_S)
-    lacks, more = _compare(client, source, name, sorted(suspected))
-    if not lacks and not more:
-        return []
-    return [f"{len(lacks):,} rows are missing or differ from {source}, {len(more):,} are too many; backfill it again"]
+    more = sum(seen[0] is None for seen in amiss.values())
+    return [f"{len(amiss) - more:,} rows are missing or differ from {source}, {more:,} are too many; backfill it again"]
 
 
-def _compare(client: MilvusClient, source: str, name: str, keys: Sequence[str]) -> tuple[list[str], list[str]]:
-    return differing(rows_by_key(client, source, keys), rows_by_key(client, name, keys))
+def _differing(client: MilvusClient, source: str, name: str, keys: Sequence[str]) -> dict[str, Look]:
+    wanted, found = rows_by_key(client, source, keys), rows_by_key(client, name, keys)
+    looks = {key: look(key, wanted, found) for key in keys}
+    return {key: seen for key, seen in looks.items() if seen[0] != seen[1]}
 
 
 def _missing_images(client: MilvusClient, catalogue: str, name: str) -> list[str]:

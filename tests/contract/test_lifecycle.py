@@ -1,5 +1,6 @@
 """An index is replaced by another while it is searched and written to, and nothing is lost."""
 
+import itertools
 import random
 import signal
 import subprocess
@@ -142,6 +143,27 @@ def test_writes_during_a_backfill_reach_both(shop: Shop) -> None:
     assert sum(key.startswith("new-") for key in found) == 1_000
     assert not [key for key in found if key.startswith("doomed-")]
     assert shop.count(new) == len(found) == ROWS + 1_000
+
+
+@on_a_server_too
+def test_rows_that_are_written_all_the_while_do_not_keep_a_backfill_from_its_end(shop: Shop) -> None:
+    new, over, draw = shop.create(), threading.Event(), random.Random(5)
+
+    def write() -> None:
+        for moment in itertools.count(2_000):
+            if over.wait(0.05):
+                return
+            shop.writer.write([row(f"image-{draw.randrange(100)}", price=moment, updated_at=moment)])
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        shop.backfill(new)
+        assert shop.verify(new).rows == ROWS
+    finally:
+        over.set()
+        writing.join()
+    assert shop.rows(new) == shop.rows(shop.searched() or "")
 
 
 @on_a_server_too
