@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from ray.serve._private.constants import SERVE_LOGGER_NAME
 from serve_app import deployments
 from serve_app.config import Config, SearcherConfig, StageConfig
 from serve_app.errors import StageUnavailable
+from serve_app.scaling import Aims
 from serve_app.weights.loader import embedder_files, fingerprint
 
 APPLICATION = "shoplens"
@@ -23,6 +25,12 @@ LOGICAL_CPUS = 4
 """What a laptop's Ray counts with: shares of it are handed to replicas, however few cores there are."""
 OBJECT_STORE_BYTES = 256 * 2**20
 """Photos and crops cross by gRPC; the object store is hardly used."""
+
+AIMS = {field.name for field in dataclasses.fields(Aims)}
+"""Settings that the scaling policy is made with."""
+METRICS_INTERVAL_S = 1.0
+LOOK_BACK_S = 3.0
+"""What replicas report is averaged over."""
 
 
 def stage_configs(config: Config) -> dict[str, StageConfig]:
@@ -53,10 +61,15 @@ def deployment_options(stage: StageConfig) -> dict[str, Any]:
             # A stage that starts at zero would hide a broken model behind a healthy deployment.
             "initial_replicas": max(1, scaling.min_replicas),
             "max_replicas": scaling.max_replicas,
-            "target_ongoing_requests": scaling.target_ongoing_requests,
-            "upscale_delay_s": scaling.upscale_delay_s,
-            "downscale_delay_s": scaling.downscale_delay_s,
-            "look_back_period_s": scaling.look_back_period_s,
+            "policy": {
+                "policy_function": "serve_app.scaling:StagePolicy",
+                "policy_kwargs": scaling.model_dump(include=AIMS),
+            },
+            "metrics_interval_s": METRICS_INTERVAL_S,
+            "look_back_period_s": LOOK_BACK_S,
+            # The policy waits by itself: it knows what was needed all the while, and Serve's delays the last value.
+            "upscale_delay_s": 0.0,
+            "downscale_delay_s": 0.0,
         },
     }
 
@@ -109,7 +122,7 @@ def _composed(config: Config, args: dict[str, Any]) -> Application:
         model,
         deployment(deployments.Detector).bind(args),
         deployment(deployments.Embedder).bind(args),
-        deployment(deployments.Searcher).bind(args, model),
+        deployment(deployments.Searcher).bind(args),
     )
 
 

@@ -9,10 +9,10 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from serve_app.errors import BadConfig
@@ -37,16 +37,23 @@ class Section(BaseModel):
 
 
 class ScalingConfig(Section):
-    """How many replicas a stage may have, in Ray Serve's terms."""
+    """How many replicas a stage may have, and when it gets them."""
 
     min_replicas: int = Field(1, ge=0, description="fewest replicas; 0 lets the stage go to zero")
     max_replicas: int = Field(1, ge=1, description="most replicas")
-    target_ongoing_requests: float = Field(4, gt=0, description="requests in work per replica that scaling aims at")
-    upscale_delay_s: float = Field(3, ge=0, description="seconds of more load before replicas are added")
-    downscale_delay_s: float = Field(60, ge=0, description="seconds of less load before replicas are taken away")
-    look_back_period_s: float = Field(
-        12, gt=10, description="seconds of load that are averaged; Serve measures every 10"
+    target_utilisation: float = Field(
+        0.7, gt=0, le=1, description="part of a replica's time that is to be spent on work"
     )
+    drain_s: float = Field(5, gt=0, description="seconds in which what waits is to be worked off")
+    upscale_delay_s: float = Field(1.5, ge=0, description="seconds that more replicas have to be needed for")
+    downscale_delay_s: float = Field(60, ge=0, description="seconds that a replica has to be spare for")
+    downscale_to_zero_delay_s: float = Field(300, ge=0, description="seconds without work before the last replica goes")
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas is {self.min_replicas}, more than max_replicas, {self.max_replicas}")
+        return self
 
 
 class StageConfig(Section):
@@ -55,7 +62,9 @@ class StageConfig(Section):
     num_cpus: float = Field(0.1, ge=0, description="logical CPUs that Ray reserves per replica")
     num_gpus: float = Field(0, ge=0, description="GPUs per replica; fractions share one")
     max_ongoing_requests: int = Field(64, ge=1, description="requests a replica works on at once")
-    max_queued_requests: int = Field(128, ge=1, description="requests that wait at each caller; more are refused")
+    max_queued_requests: int = Field(
+        256, ge=1, description="requests that wait at each caller; the ingress refuses before that"
+    )
     scaling: ScalingConfig = ScalingConfig()
     health_check_period_s: float = Field(10, gt=0, description="seconds between health checks")
     health_check_timeout_s: float = Field(30, gt=0, description="seconds until a health check counts as failed")
@@ -66,10 +75,17 @@ class ModelStageConfig(StageConfig):
     device: Device = Field("cpu", description="`cpu` or `cuda`; a GPU that is asked for and missing is an error")
     threads: int = Field(1, ge=1, description="CPU threads the model computes with")
     max_batch: int = Field(8, ge=1, description="most crops (embedder) or photos (detector) in one batch")
+    max_queued_items: int = Field(1024, ge=1, description="crops or photos that wait for the model; more are refused")
+
+    @model_validator(mode="after")
+    def _uses_its_gpu(self) -> Self:
+        if self.num_gpus and self.device == "cpu":
+            raise ValueError("num_gpus gives this stage a GPU, but its device is cpu; set device: cuda, or num_gpus: 0")
+        return self
 
 
 class DetectorConfig(ModelStageConfig):
-    max_queued_requests: int = Field(64, ge=1, description="photos that wait for the model; more are refused")
+    max_queued_items: int = Field(64, ge=1, description="photos that wait for the model; more are refused")
     weights: Path | None = Field(None, description="YOLO weights; default: DATA_DIR/weights/yolo26n.pt")
     side_px: int = Field(640, ge=32, multiple_of=32, description="long side of the photo the detector sees, px")
     min_confidence: float = Field(0.25, ge=0, le=1, description="detections below are dropped")
@@ -97,9 +113,19 @@ class SearcherConfig(StageConfig):
 
 
 class IngressConfig(StageConfig):
-    max_ongoing_requests: int = Field(128, ge=1, description="requests a replica works on at once")
-    max_in_flight: int = Field(32, ge=1, description="searches in work per ingress replica; more are answered 429")
+    max_ongoing_requests: int = Field(256, ge=1, description="requests a replica works on at once")
+    max_in_flight: int = Field(128, ge=1, description="searches in work per ingress replica; more are answered 429")
+    latency_goal_s: float = Field(
+        1, gt=0, description="while more comes in than can be answered, what would take longer is answered 429"
+    )
     graceful_shutdown_timeout_s: float = Field(30, gt=0, description="seconds a replica may finish its work in")
+
+
+class DegradationConfig(Section):
+    """What an answer may lack, flagged in `degraded`; else the search is refused."""
+
+    no_detector: bool = Field(True, description="search the whole photo while the detector is away")
+    partial_index: bool = Field(True, description="answer with a part of the index while the rest is away")
 
 
 class HttpConfig(Section):
@@ -173,12 +199,23 @@ class Config(BaseSettings):
     )
     http: HttpConfig = HttpConfig()
     limits: LimitsConfig = LimitsConfig()
+    degradation: DegradationConfig = DegradationConfig()
     milvus: MilvusConfig = MilvusConfig()
     ingress: IngressConfig = IngressConfig()
     detector: DetectorConfig = DetectorConfig()
     embedder: EmbedderConfig = EmbedderConfig()
     searcher: SearcherConfig = SearcherConfig()
     importing: ImportConfig = Field(ImportConfig(), alias="import")
+
+    @model_validator(mode="after")
+    def _ingress_refuses_first(self) -> Self:
+        most = self.ingress.max_in_flight
+        if most >= self.ingress.max_ongoing_requests:
+            raise ValueError(f"ingress.max_ongoing_requests must be more than ingress.max_in_flight, which is {most}")
+        for name in ("detector", "embedder", "searcher"):
+            if most > getattr(self, name).max_queued_requests:
+                raise ValueError(f"{name}.max_queued_requests must be at least ingress.max_in_flight, which is {most}")
+        return self
 
     @property
     def detector_weights(self) -> Path:

@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import ipaddress
 import logging
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,16 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve._private.common import ReplicaState
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
-from ray.util.metrics import Counter, Histogram
+from ray.util.metrics import Counter, Gauge, Histogram
 
 from serve_app import telemetry
+from serve_app.admission import Admission
 from serve_app.api.service import IndexView
 from serve_app.collection import IndexState, alias
 from serve_app.config import Config, SearchParams
-from serve_app.domain import Crops, Embeddings
+from serve_app.coverage import PARTIAL_INDEX
+from serve_app.degradation import DetectorOrWhole, EmbedderOrNone
+from serve_app.domain import PATIENT, Crops, Terms
 from serve_app.errors import (
     BadConfig,
     DeadlineExceeded,
@@ -33,9 +37,11 @@ from serve_app.errors import (
     ShoplensError,
     StageUnavailable,
 )
-from serve_app.filters import Filter
-from serve_app.pipeline import Answer, Found, Pipeline, Query, Sighting
-from serve_app.stages import load_detector, load_embedder
+from serve_app.filters import NO_FILTER, Filter
+from serve_app.pipeline import Answer, Embedded, Found, Pipeline, Query, Sighting
+from serve_app.resilience import RetryBudget
+from serve_app.scaling import LoopMeter
+from serve_app.stages import WholePhoto, load_detector, load_embedder
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -45,6 +51,10 @@ log = logging.getLogger(__name__)
 INGRESS = "Ingress"
 INDEX_CHECK_S = 2.0
 METRICS_TIMEOUT_S = 2.0
+RETRY_SHARE = 0.1
+"""Repeated stage calls, as a part of all."""
+GRACE_S = 0.1
+"""Stages end at a search's deadline by themselves, and say more of it."""
 
 Settings = dict[str, Any]
 """The settings as JSON; each replica adds secrets from its own environment."""
@@ -77,25 +87,32 @@ class _BatchMetrics:
         self._wait = Histogram(
             telemetry.BATCH_WAIT_MS, boundaries=list(telemetry.STAGE_MS_BOUNDARIES), tag_keys=("stage",)
         )
+        self._dropped = Counter(telemetry.DROPPED_ITEMS, tag_keys=("stage", "reason"))
         self._tags = {"stage": stage}
 
-    def observe(self, items: int, waits_ms: Sequence[float]) -> None:
+    def sealed(self, items: int, waits_ms: Sequence[float]) -> None:
         self._items.observe(items, tags=self._tags)
         for wait_ms in waits_ms:
             self._wait.observe(wait_ms, tags=self._tags)
+
+    def dropped(self, reason: str, items: int) -> None:
+        self._dropped.inc(items, tags=self._tags | {"reason": reason})
 
 
 class Detector:
     """Decode photos, find their objects and cut their crops."""
 
     def __init__(self, settings: Settings) -> None:
-        self._stage = load_detector(_start(settings), _BatchMetrics("detect").observe)
+        self._stage = load_detector(_start(settings), _BatchMetrics("detect"))
 
-    async def detect(self, photo: bytes, objects: int) -> Sighting:
-        return await self._stage.detect(photo, objects)
+    async def detect(self, photo: bytes, objects: int, terms: Terms) -> Sighting:
+        return await self._stage.detect(photo, objects, terms)
 
     def check_health(self) -> None:
-        self._stage.check_health()
+        self._stage.batcher.check_health()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._stage.batcher.report()
 
     async def __del__(self) -> None:
         await self._stage.close()
@@ -105,83 +122,99 @@ class Embedder:
     """Turn crops into embeddings."""
 
     def __init__(self, settings: Settings) -> None:
-        self._stage = load_embedder(_start(settings), _BatchMetrics("embed").observe)
+        self._stage = load_embedder(_start(settings), _BatchMetrics("embed"))
 
-    async def embed(self, crops: Crops) -> Embeddings:
-        return await self._stage.embed(crops)
+    async def embed(self, crops: Crops, terms: Terms) -> Embedded:
+        return await self._stage.embed(crops, terms)
 
     def check_health(self) -> None:
-        self._stage.check_health()
+        self._stage.batcher.check_health()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._stage.batcher.report()
 
     async def __del__(self) -> None:
         await self._stage.close()
 
 
 class Searcher:
-    """Search the collection that the model's alias stands for."""
+    """Search the collections that the models' aliases stand for."""
 
-    def __init__(self, settings: Settings, fingerprint: str) -> None:
-        from serve_app.milvus.searcher import MilvusSearcher
+    def __init__(self, settings: Settings) -> None:
+        from serve_app.milvus.models import ModelSearchers
 
         config = _start(settings)
-        self._index = MilvusSearcher(_milvus_uris(config), config.milvus, alias(config.catalogue, fingerprint))
+        self._index = ModelSearchers(_milvus_uris(config), config.milvus, config.catalogue, SearchParams())
+        self._meter = LoopMeter(time.monotonic(), time.process_time())
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._meter.report(time.monotonic(), time.process_time())
 
     def reconfigure(self, params: Settings) -> None:
         """Take other search parameters without a restart: Serve calls this with `user_config`."""
         self._index.params = SearchParams(**params)
 
-    async def search(self, embeddings: Embeddings, k: int, wanted: Filter, strong: bool) -> Found:
-        return await self._index.search(embeddings, k, wanted, strong)
+    async def search(self, embedded: Embedded, k: int, wanted: Filter, strong: bool, terms: Terms) -> Found:
+        return await self._index.search(embedded, k, wanted, strong, terms)
 
     async def __del__(self) -> None:
         await self._index.close()
 
 
-async def call(method: Any, *arguments: Any) -> Any:
-    """Call a stage, once more where its replica died under the call, and return its own kind of errors.
-
-    Stage calls change nothing, so a second one is safe; Serve itself never repeats a call.
-    """
-    for attempt in (1, 2):
-        try:
-            return await method.remote(*arguments)
-        except ShoplensError:
-            raise
-        except RayTaskError as error:
-            cause = error.cause
-            raise (
-                cause if isinstance(cause, ShoplensError) else StageUnavailable(f"a stage failed: {cause!r}")
-            ) from error
-        except BackPressureError as error:
-            raise Overloaded("too many searches wait; try again shortly") from error
-        except RayActorError as error:
-            if attempt == 2:
-                raise StageUnavailable("a stage went away twice during this search; try again") from error
-            log.warning("stage call repeated", extra={"cause": str(error)[:200]})
-    raise AssertionError
-
-
 class _Stages:
-    """Give deployment handles the shape of the pipeline's protocols."""
+    """Give deployment handles the shape of the pipeline's protocols.
+
+    A call whose replica died under it is made once more: stage calls change nothing, and Serve itself never repeats
+    one. One budget bounds that for all stages.
+    """
 
     def __init__(
-        self, detector: DeploymentHandle[Any], embedder: DeploymentHandle[Any], searcher: DeploymentHandle[Any]
+        self,
+        detector: DeploymentHandle[Any],
+        embedder: DeploymentHandle[Any],
+        searcher: DeploymentHandle[Any],
+        budget: RetryBudget,
     ) -> None:
         self._detector = detector
         self._embedder = embedder
         self._searcher = searcher
+        self._budget = budget
+        self._retries = Counter(telemetry.STAGE_RETRIES, tag_keys=("stage",))
 
-    async def detect(self, photo: bytes, objects: int) -> Sighting:
-        sighting: Sighting = await call(self._detector.detect, photo, objects)
+    async def detect(self, photo: bytes, objects: int, terms: Terms = PATIENT) -> Sighting:
+        sighting: Sighting = await self._call("detect", self._detector.detect, photo, objects, terms)
         return sighting
 
-    async def embed(self, crops: Crops) -> Embeddings:
-        embeddings: Embeddings = await call(self._embedder.embed, crops)
-        return embeddings
+    async def embed(self, crops: Crops, terms: Terms = PATIENT) -> Embedded:
+        embedded: Embedded = await self._call("embed", self._embedder.embed, crops, terms)
+        return embedded
 
-    async def search(self, embeddings: Embeddings, k: int, wanted: Filter, strong: bool) -> Found:
-        found: Found = await call(self._searcher.search, embeddings, k, wanted, strong)
+    async def search(
+        self, embedded: Embedded, k: int, wanted: Filter = NO_FILTER, strong: bool = False, terms: Terms = PATIENT
+    ) -> Found:
+        found: Found = await self._call("search", self._searcher.search, embedded, k, wanted, strong, terms)
         return found
+
+    async def _call(self, stage: str, method: Any, *arguments: Any) -> Any:
+        self._budget.earn()
+        for attempt in (1, 2):
+            try:
+                return await method.remote(*arguments)
+            except ShoplensError:
+                raise
+            except RayTaskError as error:
+                cause = error.cause
+                raise (
+                    cause if isinstance(cause, ShoplensError) else StageUnavailable(f"a stage failed: {cause!r}")
+                ) from error
+            except BackPressureError as error:
+                raise Overloaded("too many searches wait; try again shortly") from error
+            except RayActorError as error:
+                if attempt == 2 or not self._budget.spend():
+                    raise StageUnavailable("a stage went away during this search; try again") from error
+                self._retries.inc(1, tags={"stage": stage})
+                log.warning("stage call repeated", extra={"stage": stage, "cause": str(error)[:200]})
+        raise AssertionError
 
 
 @serve.ingress()
@@ -200,18 +233,33 @@ class Ingress:
         self.fingerprint = fingerprint
         self.max_body_bytes = config.limits.max_body_bytes
         self._config = config
-        stages = _Stages(detector, embedder, searcher)
-        self._pipeline = Pipeline(stages, stages, stages, rows_per_product=config.searcher.candidates_per_product)
-        self._in_flight = 0
+        most = config.ingress.max_in_flight
+        stages = _Stages(detector, embedder, searcher, RetryBudget(RETRY_SHARE, reserve=most))
+        whole = WholePhoto(config.limits.max_pixels)
+        self._pipeline = Pipeline(
+            DetectorOrWhole(stages, whole) if config.degradation.no_detector else stages,
+            EmbedderOrNone(stages),
+            stages,
+            rows_per_product=config.searcher.candidates_per_product,
+            refused=() if config.degradation.partial_index else (PARTIAL_INDEX,),
+        )
+        self._admission = Admission(most=most, goal_s=config.ingress.latency_goal_s, now_s=time.monotonic())
         self._index = IndexView(None, "the index has not been looked at yet")
         self._was_ready = False
         self._missing = False
         self._alias = alias(config.catalogue, fingerprint)
         self._requests = Counter(telemetry.REQUESTS, tag_keys=("code",))
+        self._degraded = Counter(telemetry.DEGRADED, tag_keys=("code",))
+        self._in_flight = Gauge(telemetry.IN_FLIGHT)
+        self._capacity = Gauge(telemetry.CAPACITY)
         self._stage_ms = Histogram(
             telemetry.STAGE_MS, boundaries=list(telemetry.STAGE_MS_BOUNDARIES), tag_keys=("stage",)
         )
+        self._meter = LoopMeter(time.monotonic(), time.process_time())
         self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._meter.report(time.monotonic(), time.process_time())
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         from serve_app.api.app import create_app
@@ -219,18 +267,20 @@ class Ingress:
         return create_app(self)
 
     async def search(self, photo: bytes, query: Query) -> Answer:
-        if self._in_flight >= self._config.ingress.max_in_flight:
-            raise Overloaded("too many searches are in work; try again shortly")
         if self._missing:
             raise IndexMissing(self._index.reason)
-        self._in_flight += 1
+        self._admission.admit(time.monotonic())
+        answered = False
         try:
-            async with asyncio.timeout(self._deadline_s()):
-                return await self._pipeline.run(photo, query)
+            terms = Terms.within(self._deadline_s())
+            async with asyncio.timeout(terms.left_s() + GRACE_S):
+                answer = await self._pipeline.run(photo, query, terms)
+            answered = True
+            return answer
         except TimeoutError as error:
             raise DeadlineExceeded("the search took longer than it may; try again") from error
         finally:
-            self._in_flight -= 1
+            self._admission.leave(time.monotonic(), answered=answered)
 
     def _deadline_s(self) -> float:
         stages = (self._config.detector, self._config.embedder, self._config.searcher)
@@ -243,8 +293,10 @@ class Ingress:
     def ready(self) -> IndexView | None:
         return None if self._was_ready else self._index
 
-    def count(self, code: str, timings_ms: dict[str, float]) -> None:
+    def count(self, code: str, timings_ms: dict[str, float], degraded: Sequence[str] = ()) -> None:
         self._requests.inc(1, tags={"code": code})
+        for flag in degraded:
+            self._degraded.inc(1, tags={"code": flag})
         for stage, milliseconds in timings_ms.items():
             self._stage_ms.observe(milliseconds, tags={"stage": stage})
 
@@ -259,6 +311,8 @@ class Ingress:
 
         searcher = MilvusSearcher(_milvus_uris(self._config), self._config.milvus, self._alias)
         while True:
+            self._in_flight.set(self._admission.in_work)
+            self._capacity.set(self._admission.capacity)
             try:
                 starting = None if self._was_ready else await asyncio.to_thread(_starting_stage)
                 self._saw(await searcher.index(), starting)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from serve_app.device import pick, translating_errors
 from serve_app.domain import Box, Detection, Photo, Pixels
-from serve_app.errors import BadConfig
 from serve_app.weights.loader import DETECTOR_SHA256, verify
 
 STRIDE_PX = 32
@@ -31,11 +31,9 @@ class YoloDetector:
         self, weights: Path, *, device: str = "cpu", threads: int = 1, side_px: int = 640, min_confidence: float = 0.25
     ) -> None:
         """Load the weights; raises BadWeights where they are not the pinned ones, BadConfig without the GPU."""
-        if device != "cpu" and not torch.cuda.is_available():
-            raise BadConfig(f"detector.device is {device}, but no GPU is seen here; set it to cpu or give it one")
+        self._device = pick("detector", device)
         verify(weights, DETECTOR_SHA256)
         torch.set_num_threads(threads)
-        self._device = torch.device(device)
         self._side_px = side_px
         self._min_confidence = min_confidence
         self._model = _load(weights).to(self._device, memory_format=torch.channels_last)
@@ -63,7 +61,7 @@ class YoloDetector:
 
     def _forward(self, boards: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Return (n, 300, 6): corners in pixels of the padded photo, confidence, class."""
-        with torch.inference_mode():
+        with translating_errors(), torch.inference_mode():
             batch = torch.from_numpy(boards).to(self._device).permute(0, 3, 1, 2)
             batch = batch.to(torch.float32, memory_format=torch.channels_last).div_(255)
             output = self._model(batch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,8 +18,14 @@ Pixels = npt.NDArray[np.uint8]
 Crops = npt.NDArray[np.uint8]
 """(n, side, side, 3), sRGB."""
 
+Crop = Crops
+"""(side, side, 3), sRGB: one of Crops."""
+
 Embeddings = npt.NDArray[np.float32]
 """(n, 256), each row of unit L2 norm."""
+
+Embedding = Embeddings
+"""(256,): one of Embeddings."""
 
 EMBEDDING_DIM = 256
 
@@ -104,3 +112,39 @@ class Hit:
     currency: str
     in_stock: bool
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Say until when a call is worth answering, and who goes first.
+
+    `deadline_s` is a moment of this process's monotonic clock. Pickled, it travels as the seconds that are left, so
+    that machines need not agree on the time; what the way takes is not counted.
+    """
+
+    deadline_s: float = math.inf
+    bulk: bool = False
+    """Bulk calls wait for shoppers' searches."""
+
+    @classmethod
+    def within(cls, seconds: float, *, bulk: bool = False) -> Terms:
+        return cls(time.monotonic() + seconds, bulk)
+
+    def left_s(self) -> float:
+        """Return the seconds until the deadline, 0 after it."""
+        return max(0.0, self.deadline_s - time.monotonic())
+
+    def share(self, part: float) -> Terms:
+        """Return terms that end after this part, 0…1, of the time that is left."""
+        return self if math.isinf(self.deadline_s) else Terms.within(part * self.left_s(), bulk=self.bulk)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self.left_s(), self.bulk)
+
+
+PATIENT = Terms()
+"""Without a deadline: for the command line."""
+
+
+def _arrived(left_s: float, bulk: bool) -> Terms:
+    return Terms.within(left_s, bulk=bulk)

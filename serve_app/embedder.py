@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import resnet50
 
+from serve_app.device import pick, translating_errors
 from serve_app.domain import EMBEDDING_DIM, Crops, Embeddings
-from serve_app.errors import BadConfig, BadWeights
+from serve_app.errors import BadWeights
 from serve_app.images import CROP_SIDE_PX
 from serve_app.weights.loader import EmbedderFiles, Weights, digest, embedder_files, fingerprint, load_tensors
 
@@ -82,13 +83,11 @@ class ResNetEmbedder:
 
     def __init__(self, *, device: str = "cpu", threads: int | None = None, head: Path | None = None) -> None:
         """Load the weights; raises BadWeights where they are not right, BadConfig without the GPU."""
-        if device != "cpu" and not torch.cuda.is_available():
-            raise BadConfig(f"embedder.device is {device}, but no GPU is seen here; set device: cpu or give it one")
+        self._device = pick("embedder", device)
         if threads is not None:
             torch.set_num_threads(threads)
         files = embedder_files(head)
         self.fingerprint = fingerprint(files)
-        self._device = torch.device(device)
         self._backbone = load_backbone(files).to(self._device).to(memory_format=torch.channels_last)
         self._head = load_head(files).to(self._device)
 
@@ -102,7 +101,7 @@ class ResNetEmbedder:
             raise ValueError(f"crops are (n, {CROP_SIDE_PX}, {CROP_SIDE_PX}, 3) uint8, not {crops.shape} {crops.dtype}")
         if len(crops) == 0:
             return np.empty((0, EMBEDDING_DIM), np.float32)
-        with torch.inference_mode():
+        with translating_errors(), torch.inference_mode():
             pooled = self._backbone(to_batch(crops, self._device), self._head.stages)
             embeddings: Embeddings = self._head(torch.cat(pooled, dim=1)).cpu().numpy()
             return embeddings

@@ -16,6 +16,8 @@
     │   ├── MilvusUnavailable    503 milvus_unavailable
     │   │   └── FailingOver      503 milvus_unavailable: a proxy answers that the index can't
     │   ├── StageUnavailable     503 stage_unavailable
+    │   │   ├── DeviceFailed     503 stage_unavailable: the GPU is of no use to this process any more
+    │   │   └── DeviceOutOfMemory
     │   └── DeadlineExceeded     504 deadline_exceeded
     └── SetupError               the operator can mend it
         ├── BadConfig
@@ -29,7 +31,7 @@ The message says what is wrong and, where there is a way on, what to do.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ShoplensError(Exception):
@@ -37,11 +39,16 @@ class ShoplensError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
-    retry_after_s: ClassVar[float | None] = None
+    retry_after_s: float | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    def after(self, seconds: float) -> Self:
+        """Return this error with the seconds after which another try makes sense."""
+        self.retry_after_s = seconds
+        return self
 
 
 class BadInput(ShoplensError):
@@ -112,6 +119,14 @@ class FailingOver(MilvusUnavailable):
 
 class StageUnavailable(Unavailable):
     code = "stage_unavailable"
+
+
+class DeviceFailed(StageUnavailable):
+    """The GPU answers this process with errors only; a new process may have more luck."""
+
+
+class DeviceOutOfMemory(StageUnavailable):
+    """A batch did not fit into the device's memory."""
 
 
 class DeadlineExceeded(Unavailable):

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from serve_app.collection import alias
 from serve_app.config import Config
+from serve_app.milvus.models import ModelSearchers
 from serve_app.milvus.searcher import MilvusSearcher
 from serve_app.pipeline import Pipeline
 from serve_app.stages import load_detector, load_embedder
@@ -32,9 +32,9 @@ async def searching(config: Config, uri: str) -> AsyncIterator[Searching]:
         stack.push_async_callback(detector.close)
         embedder = load_embedder(config)
         stack.push_async_callback(embedder.close)
-        searcher = MilvusSearcher(
-            (uri, *config.milvus.more_uris), config.milvus, alias(config.catalogue, model), config.searcher.params
+        searchers = ModelSearchers(
+            (uri, *config.milvus.more_uris), config.milvus, config.catalogue, config.searcher.params
         )
-        stack.push_async_callback(searcher.close)
-        pipeline = Pipeline(detector, embedder, searcher, rows_per_product=config.searcher.candidates_per_product)
-        yield Searching(pipeline, searcher, model)
+        stack.push_async_callback(searchers.close)
+        pipeline = Pipeline(detector, embedder, searchers, rows_per_product=config.searcher.candidates_per_product)
+        yield Searching(pipeline, searchers.searcher(model), model)

@@ -7,11 +7,12 @@ models themselves, in unit tests fakes.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serve_app.domain import Crops, Detection, Embeddings, Hit
+from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, Terms
+from serve_app.errors import MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.objects import ObjectList, query_lists
 from serve_app.ranking import group, needs_more
@@ -21,11 +22,13 @@ MAX_ROWS = 16_384
 
 NO_OBJECT = "no_object"
 """`degraded`: nothing was found in the photo, so the whole of it was searched."""
+NO_DETECTOR = "no_detector"
+"""`degraded`: the detector is away, so the whole photo was searched."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sighting:
-    """Hold what the detector makes of a photo.
+    """Hold what the detector makes of a photo, and what it lacks.
 
     `detections` are all objects, the best one first; `crops` (n, side, side, 3) are cut for the
     whole photo and for as many of the objects as were asked for, in that order.
@@ -36,37 +39,50 @@ class Sighting:
     detections: tuple[Detection, ...]
     crops: Crops
     decode_ms: float
+    degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """Hold one embedding per crop, and the fingerprint of the model that made them."""
+
+    embeddings: Embeddings
+    model: str
 
 
 class DetectorStage(Protocol):
-    async def detect(self, photo: bytes, objects: int) -> Sighting:
+    async def detect(self, photo: bytes, objects: int, terms: Terms = PATIENT) -> Sighting:
         """Decode the photo, find all its objects and cut the whole photo and the `objects` best of them."""
         ...
 
 
 class EmbedderStage(Protocol):
-    async def embed(self, crops: Crops) -> Embeddings:
+    async def embed(self, crops: Crops, terms: Terms = PATIENT) -> Embedded:
         """Return one embedding per crop."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Hold the hits of each embedding, and what the answer lacks.
+    """Hold the hits of each embedding in the collection that was searched, and what the answer lacks.
 
     Every write that was acknowledged before `watermark_ms`, milliseconds since 1970 UTC, was searched.
     """
 
     hits: list[list[Hit]]
     watermark_ms: int
+    collection: str | None = None
     degraded: tuple[str, ...] = ()
 
 
 class SearcherStage(Protocol):
-    async def search(self, embeddings: Embeddings, k: int, wanted: Filter, strong: bool) -> Found:
+    async def search(
+        self, embedded: Embedded, k: int, wanted: Filter = NO_FILTER, strong: bool = False, terms: Terms = PATIENT
+    ) -> Found:
         """Return the `k` rows nearest to each embedding that pass the filter, best first.
 
-        A strong search sees every write that was acknowledged before it.
+        Only the index of the embeddings' own model is searched. A strong search sees every write that was
+        acknowledged before it.
         """
         ...
 
@@ -92,10 +108,12 @@ class ProductList:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Hold what a search found, and the milliseconds that each stage took."""
+    """Hold what a search found, with which model and where, and the milliseconds that each stage took."""
 
     width: int
     height: int
+    model: str
+    collection: str | None
     lists: tuple[ProductList, ...]
     degraded: tuple[str, ...]
     watermark_ms: int
@@ -103,51 +121,64 @@ class Answer:
 
 
 class Pipeline:
-    """Join the three stages."""
+    """Join the three stages; an answer with a flag of `refused` is none."""
 
     def __init__(
-        self, detector: DetectorStage, embedder: EmbedderStage, searcher: SearcherStage, *, rows_per_product: int = 4
+        self,
+        detector: DetectorStage,
+        embedder: EmbedderStage,
+        searcher: SearcherStage,
+        *,
+        rows_per_product: int = 4,
+        refused: Collection[str] = (),
     ) -> None:
         self._detector = detector
         self._embedder = embedder
         self._searcher = searcher
         self._rows_per_product = rows_per_product
+        self._refused = refused
 
-    async def run(self, photo: bytes, query: Query) -> Answer:
-        """Search with a compressed photo."""
+    async def run(self, photo: bytes, query: Query, terms: Terms = PATIENT) -> Answer:
+        """Search with a compressed photo; raises what the stages raise."""
         started = time.perf_counter()
-        sighting = await self._detector.detect(photo, query.objects)
+        sighting = await self._detector.detect(photo, query.objects, terms)
         detected = time.perf_counter()
-        embeddings = await self._embedder.embed(sighting.crops)
-        embedded = time.perf_counter()
+        embedded = await self._embedder.embed(sighting.crops, terms)
+        ready = time.perf_counter()
         wanted = query_lists(sighting.detections, query.objects)
-        pages, watermark_ms, lacking = await self._pages(wanted, embeddings, query)
+        pages, found = await self._pages(wanted, embedded, query, terms)
         searched = time.perf_counter()
+        unseen = () if sighting.detections or sighting.degraded else (NO_OBJECT,)
         return Answer(
             width=sighting.width,
             height=sighting.height,
+            model=embedded.model,
+            collection=found.collection,
             lists=tuple(ProductList(entry, page) for entry, page in zip(wanted, pages, strict=True)),
-            degraded=(*(() if sighting.detections else (NO_OBJECT,)), *lacking),
-            watermark_ms=watermark_ms,
+            degraded=(*sighting.degraded, *unseen, *found.degraded),
+            watermark_ms=found.watermark_ms,
             timings_ms={
                 "decode": sighting.decode_ms,
                 "detect": (detected - started) * 1e3 - sighting.decode_ms,
-                "embed": (embedded - detected) * 1e3,
-                "search": (searched - embedded) * 1e3,
+                "embed": (ready - detected) * 1e3,
+                "search": (searched - ready) * 1e3,
                 "total": (searched - started) * 1e3,
             },
         )
 
     async def _pages(
-        self, lists: Sequence[ObjectList], embeddings: Embeddings, query: Query
-    ) -> tuple[list[tuple[Hit, ...] | None], int, tuple[str, ...]]:
+        self, lists: Sequence[ObjectList], embedded: Embedded, query: Query, terms: Terms
+    ) -> tuple[list[tuple[Hit, ...] | None], Found]:
         """Search all lists in one call, and again with more rows while a page is not sure to be full and final.
 
-        The last call fixes the pages, so its watermark and its flags are theirs.
+        The last call fixes the pages, so what it says of the index is true of them.
         """
         k = min(query.top_k * self._rows_per_product, MAX_ROWS)
         while True:
-            found = await self._searcher.search(embeddings, k, query.wanted, query.strong)
+            found = await self._searcher.search(embedded, k, query.wanted, query.strong, terms)
+            lacking = [flag for flag in found.degraded if flag in self._refused]
+            if lacking:
+                raise MilvusUnavailable(f"a part of the index is away ({lacking[0]}); try again shortly")
             answers = found.hits
             pages: list[tuple[Hit, ...] | None] = []
             more = False
@@ -157,5 +188,5 @@ class Pipeline:
                 more |= needs_more(page, own, asked=k, top_k=query.top_k, min_score=query.min_score)
                 pages.append(tuple(page[: query.top_k]) if entry.crops else None)
             if not more or k == MAX_ROWS:
-                return pages, found.watermark_ms, found.degraded
+                return pages, found
             k = min(k * 4, MAX_ROWS)

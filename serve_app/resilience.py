@@ -83,6 +83,10 @@ class Circuit:
         self._failures = 0
         self._probe_until_s = 0.0
 
+    def abandon(self) -> None:
+        """Note that a call was given up before it could tell."""
+        self._probe_until_s = 0.0
+
     def fail(self, now_s: float) -> None:
         self._failures += 1
         self._probe_until_s = 0.0

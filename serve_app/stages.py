@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
-from serve_app.batching import Batcher
+from serve_app.batching import UNWATCHED, Batcher, Watcher
 from serve_app.config import Config, ModelStageConfig
-from serve_app.domain import Crops, Detection, Embeddings, Photo
+from serve_app.domain import PATIENT, Crop, Crops, Detection, Embedding, Embeddings, Photo, Terms
+from serve_app.errors import DeadlineExceeded
 from serve_app.images import cut_all, decode
 from serve_app.objects import choose_objects, query_boxes
-from serve_app.pipeline import Sighting
-
-Observe = Callable[[int, Sequence[float]], None]
-"""Is told each batch's size and how long its items waited, ms."""
+from serve_app.pipeline import Embedded, Sighting
 
 
 class DetectorModel(Protocol):
@@ -30,11 +28,51 @@ class DetectorModel(Protocol):
 
 
 class EmbedderModel(Protocol):
+    fingerprint: str
+
     def embed(self, crops: Crops) -> Embeddings: ...
 
 
-def _silent(_items: int, _waits_ms: Sequence[float]) -> None:
-    """Observe nothing."""
+class Decoder:
+    """Decode photos and cut crops in a thread of its own: Pillow works outside the interpreter's lock."""
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode")
+
+    async def decode(self, photo: bytes, terms: Terms) -> tuple[Photo, float]:
+        """Return the working photo, and the milliseconds it took; raises what `images.decode` raises.
+
+        Raises DeadlineExceeded where the photo's turn came too late.
+        """
+
+        def work() -> tuple[Photo, float]:
+            if not terms.left_s():
+                raise DeadlineExceeded("the photo waited too long to be decoded; try again")
+            started = time.perf_counter()
+            return decode(photo, max_pixels=self._max_pixels), (time.perf_counter() - started) * 1e3
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def cut(self, photo: Photo, found: Sequence[Detection], objects: int) -> Crops:
+        """Return the crops of the whole photo and of as many objects as were asked for."""
+        boxes = query_boxes(found, objects)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, cut_all, photo, boxes)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class WholePhoto:
+    """Stand in for the detector: every photo is one thing."""
+
+    def __init__(self, max_pixels: int) -> None:
+        self._decoder = Decoder(max_pixels)
+
+    async def detect(self, photo: bytes, objects: int, terms: Terms = PATIENT) -> Sighting:
+        """Answer with the whole photo alone; raises what `images.decode` raises and DeadlineExceeded."""
+        working, decode_ms = await self._decoder.decode(photo, terms)
+        return Sighting(working.width, working.height, (), await self._decoder.cut(working, (), objects), decode_ms)
 
 
 class BatchedDetector:
@@ -47,66 +85,50 @@ class BatchedDetector:
         *,
         max_pixels: int,
         max_objects: int,
-        observe: Observe = _silent,
+        watcher: Watcher = UNWATCHED,
     ) -> None:
-        self._max_pixels = max_pixels
         self._max_objects = max_objects
-        # Pillow works outside the interpreter's lock; one thread decodes while the model computes.
-        self._decoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode")
-        self._batcher: Batcher[Photo, tuple[Detection, ...]] = Batcher(
-            model.find, max_batch=config.max_batch, max_queued=config.max_queued_requests, observe=observe
+        self._decoder = Decoder(max_pixels)
+        self.batcher: Batcher[Photo, tuple[Detection, ...]] = Batcher(
+            model.find, max_batch=config.max_batch, max_queued=config.max_queued_items, watcher=watcher
         )
 
-    async def detect(self, photo: bytes, objects: int) -> Sighting:
-        """Answer one request; raises what `decode` raises, Overloaded and StageUnavailable."""
-        loop = asyncio.get_running_loop()
-        started = time.perf_counter()
-        working = await loop.run_in_executor(self._decoding, self._decode, photo)
-        decode_ms = (time.perf_counter() - started) * 1e3
-        found = choose_objects(await self._batcher.submit(working), self._max_objects)
-        crops = await loop.run_in_executor(self._decoding, cut_all, working, query_boxes(found, objects))
+    async def detect(self, photo: bytes, objects: int, terms: Terms = PATIENT) -> Sighting:
+        """Answer one request; raises what `decode` raises, Overloaded, DeadlineExceeded and StageUnavailable."""
+        working, decode_ms = await self._decoder.decode(photo, terms)
+        (detections,) = await self.batcher.submit([working], terms)
+        found = choose_objects(detections, self._max_objects)
+        crops = await self._decoder.cut(working, found, objects)
         return Sighting(working.width, working.height, found, crops, decode_ms)
 
-    def _decode(self, photo: bytes) -> Photo:
-        return decode(photo, max_pixels=self._max_pixels)
-
-    def check_health(self) -> None:
-        self._batcher.check_health()
-
     async def close(self) -> None:
-        await self._batcher.close()
-        self._decoding.shutdown(wait=False)
+        await self.batcher.close()
+        self._decoder.close()
 
 
 class BatchedEmbedder:
     """Turn crops into embeddings."""
 
-    def __init__(self, model: EmbedderModel, config: ModelStageConfig, *, observe: Observe = _silent) -> None:
+    def __init__(self, model: EmbedderModel, config: ModelStageConfig, *, watcher: Watcher = UNWATCHED) -> None:
         self._model = model
-        self._batcher: Batcher[Crops, Embeddings] = Batcher(
-            self._embed_all,
-            max_batch=config.max_batch,
-            max_queued=config.max_queued_requests,
-            cost=len,
-            observe=observe,
+        self.batcher: Batcher[Crop, Embedding] = Batcher(
+            self._embed_all, max_batch=config.max_batch, max_queued=config.max_queued_items, watcher=watcher
         )
 
-    async def embed(self, crops: Crops) -> Embeddings:
-        """Answer one request; raises Overloaded and StageUnavailable."""
-        return await self._batcher.submit(crops)
+    async def embed(self, crops: Crops, terms: Terms = PATIENT) -> Embedded:
+        """Answer one request; raises Overloaded, DeadlineExceeded and StageUnavailable."""
+        rows = await self.batcher.submit(list(crops), terms)
+        embeddings = np.stack(rows) if rows else self._model.embed(crops)
+        return Embedded(embeddings, self._model.fingerprint)
 
-    def _embed_all(self, requests: list[Crops]) -> list[Embeddings]:
-        together = self._model.embed(np.concatenate(requests))
-        return np.split(together, np.cumsum([len(crops) for crops in requests])[:-1])
-
-    def check_health(self) -> None:
-        self._batcher.check_health()
+    def _embed_all(self, crops: list[Crop]) -> Sequence[Embedding]:
+        return list(self._model.embed(np.stack(crops)))
 
     async def close(self) -> None:
-        await self._batcher.close()
+        await self.batcher.close()
 
 
-def load_detector(config: Config, observe: Observe = _silent) -> BatchedDetector:
+def load_detector(config: Config, watcher: Watcher = UNWATCHED) -> BatchedDetector:
     """Load the detector that the settings name and warm it up; raises BadWeights, BadConfig."""
     from serve_app.detector import YoloDetector
 
@@ -120,15 +142,15 @@ def load_detector(config: Config, observe: Observe = _silent) -> BatchedDetector
     )
     model.warm_up()
     return BatchedDetector(
-        model, own, max_pixels=config.limits.max_pixels, max_objects=config.limits.max_objects, observe=observe
+        model, own, max_pixels=config.limits.max_pixels, max_objects=config.limits.max_objects, watcher=watcher
     )
 
 
-def load_embedder(config: Config, observe: Observe = _silent) -> BatchedEmbedder:
+def load_embedder(config: Config, watcher: Watcher = UNWATCHED) -> BatchedEmbedder:
     """Load the embedder that the settings name and warm it up; raises BadWeights, BadConfig."""
     from serve_app.embedder import ResNetEmbedder
 
     own = config.embedder
     model = ResNetEmbedder(device=own.device, threads=own.threads, head=own.head)
     model.warm_up()
-    return BatchedEmbedder(model, own, observe=observe)
+    return BatchedEmbedder(model, own, watcher=watcher)

@@ -19,6 +19,18 @@ BATCH_ITEMS = "shoplens_batch_items"
 BATCH_WAIT_MS = "shoplens_batch_wait_milliseconds"
 """Histogram, label `stage`: milliseconds an item waited for its batch."""
 
+DROPPED_ITEMS = "shoplens_dropped_items"
+"""Counter, labels `stage` and `reason`: photos or crops that were dropped before they reached the model, because their
+client was `gone` or their deadline `expired`."""
+DEGRADED = "shoplens_degraded"
+"""Counter, label `code`: answers that lacked something, by what they lacked."""
+STAGE_RETRIES = "shoplens_stage_retries"
+"""Counter, label `stage`: stage calls that were repeated because their replica died."""
+IN_FLIGHT = "shoplens_in_flight"
+"""Gauge: searches in work at an ingress replica."""
+CAPACITY = "shoplens_capacity"
+"""Gauge: searches per second that an ingress replica knows it can answer; 0 while it has not been busy."""
+
 STAGE_MS_BOUNDARIES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0)
 BATCH_BOUNDARIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 

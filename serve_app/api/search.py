@@ -100,9 +100,9 @@ def router(service: Service) -> APIRouter:
             top_k=parameters.top_k, min_score=parameters.min_score, strong=parameters.consistency == "strong"
         )
         answer = await service.search(photo, query)
-        service.count("ok", answer.timings_ms)
+        service.count("ok", answer.timings_ms, answer.degraded)
         log.info("search", extra=_log_fields(request_id, answer, len(photo)))
-        return search_answer(answer, request_id=request_id, model=service.fingerprint, index=service.index())
+        return search_answer(answer, request_id)
 
     return routes
 

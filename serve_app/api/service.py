@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,8 +33,8 @@ class Service(Protocol):
         """Return None once the service has been ready, else what is missing."""
         ...
 
-    def count(self, code: str, timings_ms: dict[str, float]) -> None:
-        """Count one finished search in the metrics."""
+    def count(self, code: str, timings_ms: dict[str, float], degraded: Sequence[str] = ()) -> None:
+        """Count one finished search in the metrics, and what its answer lacked."""
         ...
 
     async def metrics(self) -> str:

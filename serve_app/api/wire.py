@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve_app.api.service import IndexView
 from serve_app.domain import Hit
 from serve_app.market import price_amount
 from serve_app.pipeline import Answer, ProductList
@@ -65,18 +64,19 @@ class SearchAnswer(Wire):
     objects: list[ObjectWire]
     degraded: list[str] = Field(
         description="what the answer lacks: `no_object`, nothing was found, so the whole photo was searched; "
-        "`partial_index`, a part of the index did not answer"
+        "`no_detector`, the detector is away, so the whole photo was searched; `partial_index`, a part of the index "
+        "did not answer"
     )
     timings_ms: dict[str, float]
 
 
-def search_answer(answer: Answer, *, request_id: str, model: str, index: IndexView) -> SearchAnswer:
+def search_answer(answer: Answer, request_id: str) -> SearchAnswer:
     """Put a search's outcome into its wire shape."""
     return SearchAnswer(
         request_id=request_id,
         photo=PhotoWire(width=answer.width, height=answer.height),
-        model=model,
-        index=IndexWire(collection=index.collection, watermark=_time(answer.watermark_ms)),
+        model=answer.model,
+        index=IndexWire(collection=answer.collection, watermark=_time(answer.watermark_ms)),
         objects=[_object(i, entry) for i, entry in enumerate(answer.lists)],
         degraded=list(answer.degraded),
         timings_ms={name: round(value, 2) for name, value in answer.timings_ms.items()},

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from serve_app.api.service import IndexView
 from serve_app.api.wire import ObjectWire, SearchAnswer, search_answer
 from serve_app.cli.local import milvus_uri, need_detector_weights
 from serve_app.config import Config
@@ -68,9 +67,7 @@ async def _answer(local: Searching, data: bytes, query: Query) -> SearchAnswer:
     if state.collection is None:
         raise IndexMissing("there is no index for this model; `shoplens import MANIFEST` makes it")
     answer = await local.pipeline.run(data, query)
-    return search_answer(
-        answer, request_id=uuid.uuid4().hex, model=local.fingerprint, index=IndexView(state.collection)
-    )
+    return search_answer(answer, request_id=uuid.uuid4().hex)
 
 
 def _read(photo: Path) -> bytes:

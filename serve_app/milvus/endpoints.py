@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -118,12 +119,14 @@ class Endpoints:
         self._budget = RetryBudget(RETRY_SHARE, RETRY_RESERVE)
         self._hedges = RetryBudget(HEDGE_SHARE, HEDGE_RESERVE)
 
-    async def run(self, call: Call[T], whole: Callable[[T], bool] = lambda _: True) -> tuple[T, bool]:
-        """Return an answer, and whether it is `whole`.
+    async def run(
+        self, call: Call[T], whole: Callable[[T], bool] = lambda _: True, end_s: float = math.inf
+    ) -> tuple[T, bool]:
+        """Return an answer, and whether it is `whole`, before `end_s` of the monotonic clock.
 
         Raises the last attempt's error: MilvusUnavailable, IndexMissing, or at once what another attempt can't mend.
         """
-        end_s = time.monotonic() + self._deadline_s
+        end_s = min(end_s, time.monotonic() + self._deadline_s)
         self._budget.earn()
         self._hedges.earn()
         partial: T | None = None

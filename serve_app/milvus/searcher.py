@@ -15,7 +15,7 @@ from pymilvus.client.types import LoadState
 from serve_app.collection import HIT_FIELDS, IndexState, quote, to_hit
 from serve_app.config import MilvusConfig, SearchParams
 from serve_app.coverage import PARTIAL_INDEX, Sample
-from serve_app.domain import Embeddings, Hit
+from serve_app.domain import PATIENT, Embeddings, Hit, Terms
 from serve_app.errors import IndexMissing
 from serve_app.filters import NO_FILTER, Filter, expression, matches
 from serve_app.gathering import Gatherer
@@ -56,8 +56,8 @@ class _Answer:
 class MilvusSearcher:
     """Search the collection that `alias` stands for, through any of the proxies at `uris`; use it in one event loop.
 
-    Calls raise MilvusUnavailable when `config.search_deadline_s` is over, and `search` IndexMissing at once where the
-    alias doesn't exist or its collection is released. `params` may be set at any time.
+    Calls raise MilvusUnavailable when `config.search_deadline_s` or their own deadline is over, and `search`
+    IndexMissing at once where the alias doesn't exist or its collection is released. `params` may be set at any time.
     """
 
     def __init__(
@@ -69,7 +69,14 @@ class MilvusSearcher:
         self._endpoints = Endpoints(uris, config, self._watch.sign, self._is_loading)
         self._gatherers: dict[Endpoint, Gatherer[_Asked, _Answer]] = {}
 
-    async def search(self, embeddings: Embeddings, k: int, wanted: Filter = NO_FILTER, strong: bool = False) -> Found:
+    async def search(
+        self,
+        embeddings: Embeddings,
+        k: int,
+        wanted: Filter = NO_FILTER,
+        strong: bool = False,
+        terms: Terms = PATIENT,
+    ) -> Found:
         """Return at most `k` rows for each embedding, best first, equal scores by row id; k is cut to MAX_ROWS.
 
         Only rows that pass the filter are returned. A `strong` search sees every write acknowledged before it, and
@@ -80,9 +87,10 @@ class MilvusSearcher:
         if len(embeddings) == 0:
             return Found([], watermark_ms=asked_ms)
         asked = _Asked(embeddings, min(k, MAX_ROWS), wanted, strong, time.monotonic())
-        answer, whole = await self._endpoints.run(partial(self._ask, asked), self._is_whole)
+        answer, whole = await self._endpoints.run(partial(self._ask, asked), self._is_whole, terms.deadline_s)
         return Found(
             answer.hits,
+            collection=answer.facts.collection,
             degraded=() if whole and answer.proven else (PARTIAL_INDEX,),
             watermark_ms=asked_ms if strong or answer.facts.whole else asked_ms - STALENESS_MS,
         )

@@ -17,4 +17,4 @@ def test_a_searcher_takes_other_parameters_while_it_runs(tmp_path: Path) -> None
     before, after = (json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{"))
     assert before["pid"] == after["pid"]
     assert before["recall"] < 0.5
-    assert after["recall"] > 0.95
+    assert after["recall"] > 0.7, "what eight bits a number leave of it"

@@ -19,6 +19,8 @@ WHOLE = ObjectList(Detection(WHOLE_BOX), Source.WHOLE, False, (0,))
 ANSWER = Answer(
     640,
     480,
+    "0123456789ab",
+    "products_0123456789ab_20260101T000000Z",
     (ProductList(CHAIR, (hit("p1", 0.7, "i1", title="Oak chair"),)), ProductList(WHOLE, ())),
     (),
     1_795_428_000_000,
@@ -48,7 +50,7 @@ class FakeService:
     def ready(self) -> IndexView | None:
         return self.missing
 
-    def count(self, code, timings_ms):
+    def count(self, code, timings_ms, degraded=()):
         self.counted.append(code)
 
     async def metrics(self) -> str:

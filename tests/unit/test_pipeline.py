@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from serve_app.domain import Box, Detection, Hit
+from serve_app.domain import PATIENT, Box, Detection, Hit
 from serve_app.errors import MilvusUnavailable
 from serve_app.filters import Filter
-from serve_app.pipeline import NO_OBJECT, Found, Pipeline, Query, Sighting
+from serve_app.pipeline import NO_OBJECT, Embedded, Found, Pipeline, Query, Sighting
 from tests.unit.builders import hit
 
 CHAIR = Detection(Box(0.1, 0.1, 0.4, 0.4), "chair", 0.8)
@@ -14,14 +14,14 @@ class FakeDetector:
     def __init__(self, *found: Detection) -> None:
         self.found = found
 
-    async def detect(self, photo: bytes, objects: int) -> Sighting:
+    async def detect(self, photo: bytes, objects: int, terms=PATIENT) -> Sighting:
         crops = np.zeros((1 + min(objects, len(self.found)), 2, 2, 3), np.uint8)
         return Sighting(640, 480, self.found, crops, 1.0)
 
 
 class FakeEmbedder:
-    async def embed(self, crops):
-        return np.eye(256, dtype=np.float32)[: len(crops)]
+    async def embed(self, crops, terms=PATIENT):
+        return Embedded(np.eye(256, dtype=np.float32)[: len(crops)], "0123456789ab")
 
 
 class FakeSearcher:
@@ -32,11 +32,11 @@ class FakeSearcher:
         self.asked: list[int] = []
         self.degraded: tuple[str, ...] = ()
 
-    async def search(self, embeddings, k, wanted, strong):
+    async def search(self, embedded, k, wanted, strong, terms=PATIENT):
         self.asked.append(k)
         self.narrowed = (wanted, strong)
-        hits = [self.rows[int(np.argmax(embedding))][:k] for embedding in embeddings]
-        return Found(hits, 1_000, self.degraded)
+        hits = [self.rows[int(np.argmax(embedding))][:k] for embedding in embedded.embeddings]
+        return Found(hits, 1_000, f"products_{embedded.model}", self.degraded)
 
 
 def pipeline(detector: FakeDetector, searcher: FakeSearcher, rows_per_product: int = 2) -> Pipeline:
@@ -99,8 +99,21 @@ async def test_stage_times_add_up_to_the_total():
 
 async def test_error_of_a_stage_is_passed_on():
     class Down(FakeSearcher):
-        async def search(self, embeddings, k, wanted, strong):
+        async def search(self, embedded, k, wanted, strong, terms=PATIENT):
             raise MilvusUnavailable("Milvus does not answer")
 
     with pytest.raises(MilvusUnavailable):
         await pipeline(FakeDetector(), Down()).run(b"", Query())
+
+
+async def test_answer_names_the_model_that_embedded_and_the_collection_that_was_searched():
+    answer = await pipeline(FakeDetector(), FakeSearcher([])).run(b"", Query())
+    assert (answer.model, answer.collection) == ("0123456789ab", "products_0123456789ab")
+
+
+async def test_what_must_not_be_lacking_is_refused():
+    searcher = FakeSearcher([hit("room", 0.9)])
+    searcher.degraded = ("partial_index",)
+    strict = Pipeline(FakeDetector(), FakeEmbedder(), searcher, refused=("partial_index",))
+    with pytest.raises(MilvusUnavailable, match="partial_index"):
+        await strict.run(b"", Query())

@@ -1,0 +1,113 @@
+"""Which searches the service takes on, so that those it took stay fast.
+
+Nothing here waits or calls; time comes in as seconds of a monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+
+from serve_app.errors import Overloaded
+
+SLOT_S = 0.25
+WINDOW_SLOTS = 8
+"""Slots that a rate is measured over: 2 s."""
+ARRIVALS = ((4, 1.5), (40, 1.1))
+"""More comes in than can be answered where arrivals of so many slots are so many times the capacity: 1 s tells of a
+flood, 10 s of a little too much. Shorter or closer, chance would."""
+LEARN = 0.25
+"""Part of the difference that the known capacity follows down by in a slot."""
+STALL = 0.5
+"""A service that answers less than this part of what it could is taken for one that waits for something to come
+back, such as a stage that fails over."""
+STALL_DECAY = 0.5 ** (SLOT_S / 10)
+"""Its known capacity halves in 10 s: a stall ends sooner, and searches wait for that; a loss of replicas stays."""
+BULK_SHARE = 0.5
+"""Part of the searches in work that may be bulk calls."""
+SHORTEST_RETRY_S = 1.0
+
+
+class Admission:
+    """Refuse what would wait longer than `goal_s` because more comes in than the service can answer.
+
+    At most `most` searches are in work. Below that, a queue alone is no reason to refuse: after a stall, or in a
+    burst, it drains by itself. Only while more comes in than was ever answered lately does it stand, and then its
+    length is kept to what is answered within `goal_s` (Little's law). The capacity is learnt from answers.
+    """
+
+    def __init__(self, *, most: int, goal_s: float, now_s: float) -> None:
+        self.goal_s = goal_s
+        self._most = most
+        self.in_work = 0
+        self._bulk_in_work = 0
+        self._slot = int(now_s / SLOT_S)
+        self._arrived = 0
+        self._answered = 0
+        self._least_in_work = 0
+        longest = max(slots for slots, _ in ARRIVALS)
+        self._arrivals: deque[int] = deque([0] * longest, maxlen=longest)
+        self._floods = False
+        self._answers: deque[tuple[int, int]] = deque([(0, 0)] * WINDOW_SLOTS, maxlen=WINDOW_SLOTS)
+        self._capacity = 0.0
+
+    @property
+    def capacity(self) -> float:
+        """Return the searches per second that were answered while there was enough to do; 0 while that is unknown."""
+        return self._capacity
+
+    def admit(self, now_s: float, *, bulk: bool = False) -> None:
+        """Take a search on; raises Overloaded, with the seconds after which another try makes sense."""
+        self._tick(now_s)
+        self._arrived += 1
+        full = self.in_work >= self._most or (bulk and self._bulk_in_work >= BULK_SHARE * self._most)
+        if full or self._is_overloaded(bulk):
+            raise Overloaded("more searches come in than can be answered; try again later").after(self._retry_s())
+        self.in_work += 1
+        self._bulk_in_work += bulk
+
+    def leave(self, now_s: float, *, answered: bool, bulk: bool = False) -> None:
+        """Note that a search that was taken on has ended."""
+        self._tick(now_s)
+        self.in_work -= 1
+        self._bulk_in_work -= bulk
+        self._answered += answered
+        self._least_in_work = min(self._least_in_work, self.in_work)
+
+    def _is_overloaded(self, bulk: bool) -> bool:
+        if not self._floods:
+            return False
+        goal_s = BULK_SHARE * self.goal_s if bulk else self.goal_s
+        return self.in_work / self._capacity > goal_s
+
+    def _retry_s(self) -> float:
+        """Return how long what is in work takes."""
+        if not self._capacity:
+            return SHORTEST_RETRY_S
+        return max(SHORTEST_RETRY_S, self.in_work / self._capacity)
+
+    def _tick(self, now_s: float) -> None:
+        """Close the slots that have ended."""
+        slot = int(now_s / SLOT_S)
+        for _ in range(min(slot - self._slot, 2 * WINDOW_SLOTS)):
+            self._arrivals.append(self._arrived)
+            self._answers.append((self._answered, self._least_in_work))
+            self._arrived = self._answered = 0
+            self._least_in_work = self.in_work
+            self._learn()
+        if slot > self._slot:
+            rates = ((sum(islice(reversed(self._arrivals), n)) / (n * SLOT_S), more) for n, more in ARRIVALS)
+            self._floods = self._capacity > 0 and any(rate > more * self._capacity for rate, more in rates)
+        self._slot = slot
+
+    def _learn(self) -> None:
+        rate = sum(answered for answered, _ in self._answers) / (WINDOW_SLOTS * SLOT_S)
+        least_in_work = min(least for _, least in self._answers)
+        if rate >= self._capacity:
+            self._capacity = rate
+        elif least_in_work / self._capacity < self.goal_s / 2:
+            return  # There was not enough to do to tell.
+        elif rate < STALL * self._capacity:
+            self._capacity *= STALL_DECAY
+        else:
+            self._capacity += LEARN * (rate - self._capacity)
