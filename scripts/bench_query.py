@@ -25,32 +25,29 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from scripts.demo_catalogue import CantFetch, by_model, fetch_photos, held_out, write_manifest
+from scripts.demo_catalogue import CantFetch
+from scripts.demo_shop import default_folder, prepare, queries, serving
 from scripts.measuring import (
     EXIT_COULD_NOT_RUN,
     Goal,
     Report,
     cores,
     descendants,
-    free_port,
     median_and_spread,
     memory_mib,
     percentile,
-    wait_until,
 )
-from serve_app.config import default_data_dir, load_config
+from serve_app.config import load_config
 from serve_app.errors import ShoplensError
 from serve_app.inprocess import searching
 from serve_app.milvus.local import LocalMilvus
 from serve_app.pipeline import Query
 from serve_app.telemetry import STAGES
-from serve_app.weights.fetching import fetch_detector
 
 CONCURRENCY = (1, 4, 16)
 GOAL_AT_16 = 0.8
 """Share of the bare pipeline's throughput that the service is to reach at 16 searches in flight."""
 SEARCHES = {1: 24, 4: 48, 16: 96}
-START_TIMEOUT_S = 180.0
 
 Search = Callable[[bytes], Awaitable[dict[str, float]]]
 """Searches with one photo and returns its milliseconds per stage."""
@@ -84,7 +81,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data-dir",
         type=Path,
-        default=default_data_dir(os.environ).with_name("shoplens-demo"),
+        default=default_folder(),
         help="the demo's folder; filled where it is empty (default: %(default)s)",
     )
     parser.add_argument(
@@ -101,14 +98,14 @@ def _arguments() -> argparse.Namespace:
 
 def run(data_dir: Path, stage_threads: list[int], *, rounds: int, console: Console) -> Report:
     """Measure both sides; raises ShoplensError, CantFetch, CalledProcessError and TimeoutError."""
-    photos = [path.read_bytes() for path in _prepare(data_dir, console)]
+    photos = [path.read_bytes() for path in prepare(data_dir)]
     threads = dict(zip(("detector", "embedder"), stage_threads, strict=True))
     report = Report("bench_query", {"rounds": rounds, "searches": SEARCHES, "photos": len(photos), "threads": threads})
     with (
         LocalMilvus(data_dir) as uri,
         _bare_process(data_dir, uri, cores()) as wide,
         _bare_process(data_dir, uri, max(1, cores() // 2)) as narrow,
-        _service(data_dir, uri, threads) as (service, url),
+        serving(data_dir, _settings(uri, threads)) as (service, url),
     ):
         with console.status("warming up …"):
             best = min((wide, narrow), key=lambda side: min(side.round(16)["seconds"] for _ in range(3)))
@@ -122,20 +119,6 @@ def run(data_dir: Path, stage_threads: list[int], *, rounds: int, console: Conso
         _summarise(report, measured)
         report.rows += _memory(best, service)
     return report
-
-
-def _prepare(data_dir: Path, console: Console) -> list[Path]:
-    """Fill the folder as the demo does, and return the photos that are searched with."""
-    fetch_detector(load_config(data_dir=data_dir).detector_weights, console.print)
-    fetch_photos(data_dir / "photos")
-    manifest = write_manifest(data_dir)
-    command = [sys.executable, "-m", "serve_app.cli", "import", str(manifest), "--data-dir", str(data_dir)]
-    subprocess.run(command, check=True)
-    return _queries(data_dir)
-
-
-def _queries(data_dir: Path) -> list[Path]:
-    return sorted(held_out(by_model(data_dir / "photos")).values())
 
 
 def _take_turns(sides: Mapping[str, Side], rounds: int, console: Console) -> dict[int, dict[str, list[Outcome]]]:
@@ -191,7 +174,7 @@ async def serve_bare(data_dir: Path, threads: int) -> None:
             "embedder": config.embedder.model_copy(update={"threads": threads}),
         }
     )
-    photos = [path.read_bytes() for path in _queries(data_dir)]
+    photos = [path.read_bytes() for path in queries(data_dir)]
     assert config.milvus.uri
     async with searching(config, config.milvus.uri) as local:
 
@@ -202,31 +185,10 @@ async def serve_bare(data_dir: Path, threads: int) -> None:
             print(json.dumps(await _drive(search, photos, int(line))), flush=True)
 
 
-@contextmanager
-def _service(data_dir: Path, uri: str, threads: dict[str, int]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    environment = {**os.environ, "SHOPLENS_MILVUS__URI": uri, "SHOPLENS_HTTP__METRICS_PORT": str(free_port())}
+def _settings(uri: str, threads: Mapping[str, int]) -> dict[str, str]:
     # Throughput is measured; on a busy machine some searches would end at the deadline.
-    environment["SHOPLENS_LIMITS__DEADLINE_S"] = "60"
-    environment |= {f"SHOPLENS_{stage.upper()}__THREADS": str(number) for stage, number in threads.items()}
-    command = [sys.executable, "-m", "serve_app.cli", "serve", "--data-dir", str(data_dir), "--port", str(port)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-
-    def ready() -> bool:
-        if process.poll() is not None:
-            raise subprocess.SubprocessError("the service ended; its reason stands above")
-        try:
-            return httpx.get(f"{url}/v2/health/ready", timeout=2).is_success
-        except httpx.HTTPError:
-            return False
-
-    try:
-        wait_until(ready, timeout_s=START_TIMEOUT_S, what="start of the service")
-        yield process, url
-    finally:
-        process.terminate()
-        process.wait()
+    settings = {"SHOPLENS_MILVUS__URI": uri, "SHOPLENS_LIMITS__DEADLINE_S": "60"}
+    return settings | {f"SHOPLENS_{stage.upper()}__THREADS": str(number) for stage, number in threads.items()}
 
 
 async def _over_http(url: str, photos: list[bytes], concurrency: int) -> Outcome:

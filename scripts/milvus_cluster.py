@@ -244,6 +244,9 @@ class MilvusCluster:
         }
         if role.kind == "proxy":
             environ["PROXY_INTERNALPORT"] = str(role.inner_port)
+            # By default a call to a node that is gone is repeated for longer than a search may take, ten times with
+            # growing waits, before the proxy looks for another node.
+            environ |= {"GRPC_CLIENT_MAXMAXATTEMPTS": "2", "GRPC_CLIENT_INITIALBACKOFF": "0.05"}
         command = [str(self._binaries / "milvus"), "run", role.kind]
         self._processes.start(role.name, command, environ=environ, cwd=self.workdir)
 

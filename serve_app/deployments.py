@@ -9,15 +9,22 @@ import asyncio
 import importlib
 import ipaddress
 import logging
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
 from ray import serve
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve._private.common import ReplicaState
-from ray.serve.exceptions import BackPressureError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+)
 from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter, Gauge, Histogram
 
@@ -53,6 +60,10 @@ INDEX_CHECK_S = 2.0
 METRICS_TIMEOUT_S = 2.0
 RETRY_SHARE = 0.1
 """Repeated stage calls, as a part of all."""
+QUIET_S = 10.0
+"""A stage that has not answered for so long may have gone to zero."""
+PATIENT_PART = 0.6
+"""Part of a search's time that it may wait for replicas that are to come."""
 GRACE_S = 0.1
 """Stages end at a search's deadline by themselves, and say more of it."""
 
@@ -60,7 +71,7 @@ Settings = dict[str, Any]
 """The settings as JSON; each replica adds secrets from its own environment."""
 
 
-def _start(settings: Settings) -> Config:
+def start(settings: Settings) -> Config:
     config = Config(**settings)
     telemetry.configure_logging(config.log_file)
     if ipaddress.ip_address(config.http.host).is_loopback:
@@ -79,7 +90,7 @@ def _listen_on_loopback() -> None:
     replica.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", "127.0.0.1"))
 
 
-class _BatchMetrics:
+class BatchMetrics:
     """Measure batches where the model runs them."""
 
     def __init__(self, stage: str) -> None:
@@ -99,14 +110,28 @@ class _BatchMetrics:
         self._dropped.inc(items, tags=self._tags | {"reason": reason})
 
 
-class Detector:
+class _Stage:
+    """Be one of the stages that may go to zero."""
+
+    _ready_s: float
+
+    async def warm(self) -> None:
+        """Answer: a call that waits for this makes Ray Serve start a replica where there is none."""
+
+    def age_s(self) -> float:
+        return time.monotonic() - self._ready_s
+
+
+class Detector(_Stage):
     """Decode photos, find their objects and cut their crops."""
 
     def __init__(self, settings: Settings) -> None:
-        self._stage = load_detector(_start(settings), _BatchMetrics("detect"))
+        self._stage = load_detector(start(settings), BatchMetrics("detect"))
+        self._ready_s = time.monotonic()
 
     async def detect(self, photo: bytes, objects: int, terms: Terms) -> Sighting:
-        return await self._stage.detect(photo, objects, terms)
+        sighting = await self._stage.detect(photo, objects, terms)
+        return replace(sighting, age_s=self.age_s())
 
     def check_health(self) -> None:
         self._stage.batcher.check_health()
@@ -118,14 +143,16 @@ class Detector:
         await self._stage.close()
 
 
-class Embedder:
+class Embedder(_Stage):
     """Turn crops into embeddings."""
 
     def __init__(self, settings: Settings) -> None:
-        self._stage = load_embedder(_start(settings), _BatchMetrics("embed"))
+        self._stage = load_embedder(start(settings), BatchMetrics("embed"))
+        self._ready_s = time.monotonic()
 
     async def embed(self, crops: Crops, terms: Terms) -> Embedded:
-        return await self._stage.embed(crops, terms)
+        embedded = await self._stage.embed(crops, terms)
+        return replace(embedded, age_s=self.age_s())
 
     def check_health(self) -> None:
         self._stage.batcher.check_health()
@@ -137,15 +164,16 @@ class Embedder:
         await self._stage.close()
 
 
-class Searcher:
+class Searcher(_Stage):
     """Search the collections that the models' aliases stand for."""
 
     def __init__(self, settings: Settings) -> None:
         from serve_app.milvus.models import ModelSearchers
 
-        config = _start(settings)
+        config = start(settings)
         self._index = ModelSearchers(_milvus_uris(config), config.milvus, config.catalogue, SearchParams())
         self._meter = LoopMeter(time.monotonic(), time.process_time())
+        self._ready_s = time.monotonic()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         return self._meter.report(time.monotonic(), time.process_time())
@@ -155,7 +183,8 @@ class Searcher:
         self._index.params = SearchParams(**params)
 
     async def search(self, embedded: Embedded, k: int, wanted: Filter, strong: bool, terms: Terms) -> Found:
-        return await self._index.search(embedded, k, wanted, strong, terms)
+        found = await self._index.search(embedded, k, wanted, strong, terms)
+        return replace(found, age_s=self.age_s())
 
     async def __del__(self) -> None:
         await self._index.close()
@@ -165,41 +194,63 @@ class _Stages:
     """Give deployment handles the shape of the pipeline's protocols.
 
     A call whose replica died under it is made once more: stage calls change nothing, and Serve itself never repeats
-    one. One budget bounds that for all stages.
+    one. One budget bounds that for all stages. A search wakes the stages that it will come to, so that their cold
+    starts overlap.
     """
 
     def __init__(
-        self,
-        detector: DeploymentHandle[Any],
-        embedder: DeploymentHandle[Any],
-        searcher: DeploymentHandle[Any],
-        budget: RetryBudget,
+        self, handles: Mapping[str, DeploymentHandle[Any]], from_zero: Collection[str], budget: RetryBudget
     ) -> None:
-        self._detector = detector
-        self._embedder = embedder
-        self._searcher = searcher
+        self._handles = handles
+        self._from_zero = from_zero
         self._budget = budget
+        self._answered_s = dict.fromkeys(handles, -math.inf)
+        self._waking: dict[str, asyncio.Task[None]] = {}
         self._retries = Counter(telemetry.STAGE_RETRIES, tag_keys=("stage",))
 
     async def detect(self, photo: bytes, objects: int, terms: Terms = PATIENT) -> Sighting:
-        sighting: Sighting = await self._call("detect", self._detector.detect, photo, objects, terms)
+        for stage in self._from_zero:
+            self._wake(stage, terms)
+        sighting: Sighting = await self._call("Detector", "detect", photo, objects, terms)
         return sighting
 
     async def embed(self, crops: Crops, terms: Terms = PATIENT) -> Embedded:
-        embedded: Embedded = await self._call("embed", self._embedder.embed, crops, terms)
+        embedded: Embedded = await self._call("Embedder", "embed", crops, terms)
         return embedded
 
     async def search(
         self, embedded: Embedded, k: int, wanted: Filter = NO_FILTER, strong: bool = False, terms: Terms = PATIENT
     ) -> Found:
-        found: Found = await self._call("search", self._searcher.search, embedded, k, wanted, strong, terms)
+        found: Found = await self._call("Searcher", "search", embedded, k, wanted, strong, terms)
         return found
 
-    async def _call(self, stage: str, method: Any, *arguments: Any) -> Any:
+    def is_waking(self) -> bool:
+        """Tell whether a stage that was quiet has not answered yet: it may be starting from zero."""
+        return bool(self._waking)
+
+    def _wake(self, stage: str, terms: Terms) -> None:
+        if stage in self._waking or time.monotonic() - self._answered_s[stage] < QUIET_S:
+            return
+
+        async def warm() -> None:
+            try:
+                async with asyncio.timeout(terms.left_s()):
+                    await self._handles[stage].warm.remote()
+                self._answered_s[stage] = time.monotonic()
+            except (TimeoutError, RayError, RayServeException):
+                log.info("stage not woken", extra={"stage": stage})
+            finally:
+                del self._waking[stage]
+
+        self._waking[stage] = asyncio.get_running_loop().create_task(warm())
+
+    async def _call(self, stage: str, method: str, *arguments: Any) -> Any:
         self._budget.earn()
         for attempt in (1, 2):
             try:
-                return await method.remote(*arguments)
+                answer = await getattr(self._handles[stage], method).remote(*arguments)
+                self._answered_s[stage] = time.monotonic()
+                return answer
             except ShoplensError:
                 raise
             except RayTaskError as error:
@@ -209,7 +260,9 @@ class _Stages:
                 ) from error
             except BackPressureError as error:
                 raise Overloaded("too many searches wait; try again shortly") from error
-            except RayActorError as error:
+            except DeploymentUnavailableError as error:
+                raise StageUnavailable(f"the stage {stage} failed to deploy") from error
+            except (RayActorError, ReplicaUnavailableError) as error:
                 if attempt == 2 or not self._budget.spend():
                     raise StageUnavailable("a stage went away during this search; try again") from error
                 self._retries.inc(1, tags={"stage": stage})
@@ -229,12 +282,17 @@ class Ingress:
         embedder: DeploymentHandle[Any],
         searcher: DeploymentHandle[Any],
     ) -> None:
-        config = _start(settings)
+        config = start(settings)
         self.fingerprint = fingerprint
         self.max_body_bytes = config.limits.max_body_bytes
         self._config = config
         most = config.ingress.max_in_flight
-        stages = _Stages(detector, embedder, searcher, RetryBudget(RETRY_SHARE, reserve=most))
+        handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}
+        configs = {"Detector": config.detector, "Embedder": config.embedder, "Searcher": config.searcher}
+        from_zero = [name for name, stage in configs.items() if stage.scaling.min_replicas == 0]
+        self._most_replicas = {name: stage.scaling.max_replicas for name, stage in configs.items()}
+        self._deadline_s = config.limits.cold_deadline_s if from_zero else config.limits.deadline_s
+        stages = self._stages = _Stages(handles, from_zero, RetryBudget(RETRY_SHARE, reserve=most))
         whole = WholePhoto(config.limits.max_pixels)
         self._pipeline = Pipeline(
             DetectorOrWhole(stages, whole) if config.degradation.no_detector else stages,
@@ -247,6 +305,7 @@ class Ingress:
         self._index = IndexView(None, "the index has not been looked at yet")
         self._was_ready = False
         self._missing = False
+        self._can_grow = False
         self._alias = alias(config.catalogue, fingerprint)
         self._requests = Counter(telemetry.REQUESTS, tag_keys=("code",))
         self._degraded = Counter(telemetry.DEGRADED, tag_keys=("code",))
@@ -269,10 +328,12 @@ class Ingress:
     async def search(self, photo: bytes, query: Query) -> Answer:
         if self._missing:
             raise IndexMissing(self._index.reason)
+        patient = self._can_grow or self._stages.is_waking()
+        self._admission.goal_s = PATIENT_PART * self._deadline_s if patient else self._config.ingress.latency_goal_s
         self._admission.admit(time.monotonic())
         answered = False
         try:
-            terms = Terms.within(self._deadline_s())
+            terms = Terms.within(self._deadline_s)
             async with asyncio.timeout(terms.left_s() + GRACE_S):
                 answer = await self._pipeline.run(photo, query, terms)
             answered = True
@@ -281,11 +342,6 @@ class Ingress:
             raise DeadlineExceeded("the search took longer than it may; try again") from error
         finally:
             self._admission.leave(time.monotonic(), answered=answered)
-
-    def _deadline_s(self) -> float:
-        stages = (self._config.detector, self._config.embedder, self._config.searcher)
-        from_zero = any(stage.scaling.min_replicas == 0 for stage in stages)
-        return self._config.limits.cold_deadline_s if from_zero else self._config.limits.deadline_s
 
     def index(self) -> IndexView:
         return self._index
@@ -314,8 +370,12 @@ class Ingress:
             self._in_flight.set(self._admission.in_work)
             self._capacity.set(self._admission.capacity)
             try:
-                starting = None if self._was_ready else await asyncio.to_thread(_starting_stage)
-                self._saw(await searcher.index(), starting)
+                replicas = await asyncio.to_thread(_replicas)
+                self._can_grow = any(
+                    states.get(ReplicaState.RUNNING, 0) < self._most_replicas.get(name, 0)
+                    for name, states in replicas.items()
+                )
+                self._saw(await searcher.index(), None if self._was_ready else _starting_stage(replicas))
             except (ShoplensError, RayError) as error:
                 # Once seen, an index stays the last known one: searches say by themselves that Milvus is away.
                 if not self._was_ready:
@@ -335,11 +395,15 @@ class Ingress:
         self._missing = state.collection is None
 
 
-def _starting_stage() -> str | None:
-    """Return a stage whose first replica is still starting; one that is at zero is none."""
+def _replicas() -> dict[str, dict[ReplicaState, int]]:
+    """Return how many replicas of each stage are in which state."""
     application = serve.status().applications.get(serve.get_replica_context().app_name)
-    for name, deployment in (application.deployments if application else {}).items():
-        states = deployment.replica_states
+    return {name: found.replica_states for name, found in application.deployments.items()} if application else {}
+
+
+def _starting_stage(replicas: Mapping[str, Mapping[ReplicaState, int]]) -> str | None:
+    """Return a stage whose first replica is still starting; one that is at zero is none."""
+    for name, states in replicas.items():
         if states.get(ReplicaState.STARTING) and not states.get(ReplicaState.RUNNING) and name != INGRESS:
             return name
     return None

@@ -6,6 +6,7 @@ models themselves, in unit tests fakes.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,10 @@ NO_DETECTOR = "no_detector"
 """`degraded`: the detector is away, so the whole photo was searched."""
 
 
+COLD_START = "cold_start"
+"""`timings_ms`: of the stages' times, what was spent waiting for a replica to start; left out where nothing was."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sighting:
     """Hold what the detector makes of a photo, and what it lacks.
@@ -40,6 +45,8 @@ class Sighting:
     crops: Crops
     decode_ms: float
     degraded: tuple[str, ...] = ()
+    age_s: float = math.inf
+    """Seconds that the replica which answered has been there; so in what follows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +55,7 @@ class Embedded:
 
     embeddings: Embeddings
     model: str
+    age_s: float = math.inf
 
 
 class DetectorStage(Protocol):
@@ -73,6 +81,7 @@ class Found:
     watermark_ms: int
     collection: str | None = None
     degraded: tuple[str, ...] = ()
+    age_s: float = math.inf
 
 
 class SearcherStage(Protocol):
@@ -148,6 +157,12 @@ class Pipeline:
         wanted = query_lists(sighting.detections, query.objects)
         pages, found = await self._pages(wanted, embedded, query, terms)
         searched = time.perf_counter()
+        # A replica that is younger than its call has lasted was waited for.
+        cold_s = (
+            max(0.0, detected - started - sighting.age_s)
+            + max(0.0, ready - detected - embedded.age_s)
+            + max(0.0, searched - ready - found.age_s)
+        )
         unseen = () if sighting.detections or sighting.degraded else (NO_OBJECT,)
         return Answer(
             width=sighting.width,
@@ -163,6 +178,7 @@ class Pipeline:
                 "embed": (ready - detected) * 1e3,
                 "search": (searched - ready) * 1e3,
                 "total": (searched - started) * 1e3,
+                **({COLD_START: cold_s * 1e3} if cold_s else {}),
             },
         )
 

@@ -177,6 +177,8 @@ def test_every_shape_keeps_what_recovery_needs(shape: str) -> None:
     assert settings["grpc"]["client"]["maxBackoff"] == 1
     assert settings["common"]["security"]["authorizationEnabled"] is True
     assert settings["queryNode"]["mmap"]["scalarField"] is True
+    proxy = values["milvus"]["proxy"] | own.get("proxy", {})
+    assert {"name": "GRPC_CLIENT_MAXMAXATTEMPTS", "value": "2"} in proxy["extraEnv"]
 
 
 def test_the_table_of_values_is_current() -> None:

@@ -23,7 +23,8 @@ class Service:
     first_answer: httpx.Response
     first_ready: httpx.Response
 
-    def __init__(self, data_dir: Path, weights: Path) -> None:
+    def __init__(self, data_dir: Path, weights: Path, **settings: str) -> None:
+        """`settings` are variables without their SHOPLENS_."""
         self.data_dir = data_dir
         self.port, metrics_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -35,6 +36,7 @@ class Service:
             "SHOPLENS_HTTP__METRICS_PORT": str(metrics_port),
             "SHOPLENS_INGRESS__MAX_IN_FLIGHT": "8",
             "SHOPLENS_LIMITS__DEADLINE_S": "30",
+            **{f"SHOPLENS_{name}": value for name, value in settings.items()},
         }
 
     def __enter__(self) -> Self:
@@ -92,14 +94,17 @@ class Service:
 def replica_pid(root: int, deployment: str) -> int:
     """Return the process of a deployment's one replica below `root`."""
 
-    def find() -> int | None:
-        for pid in descendants(root):
-            try:
-                name = Path(f"/proc/{pid}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if name.startswith(f"ray::ServeReplica:shoplens:{deployment}".encode()):
-                return pid
-        return None
+    return int(wait_until(lambda: replica_pids(root, deployment), timeout_s=60, what=f"replica of {deployment}")[0])
 
-    return int(wait_until(find, timeout_s=60, what=f"replica of {deployment}"))
+
+def replica_pids(root: int, deployment: str) -> list[int]:
+    """Return the processes of a deployment's replicas below `root`."""
+    found = []
+    for pid in descendants(root):
+        try:
+            name = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if name.startswith(f"ray::ServeReplica:shoplens:{deployment}".encode()):
+            found.append(pid)
+    return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -170,6 +172,37 @@ def test_every_search_leaves_one_line_of_json_in_the_log(service, radios):
     (entry,) = map(json.loads, lines)
     assert entry["code"] == "ok"
     assert set(entry["ms"]) == {"decode", "detect", "embed", "search", "total"}
+
+
+def test_load_test_reports_what_became_of_its_searches(service, radios, tmp_path):
+    page, figures = tmp_path / "page.html", tmp_path / "figures.json"
+    command = [sys.executable, "-m", "scripts.load_test", "--url", service.url, "--photos", str(radios.folder)]
+    command += ["--shape", "steady", "--rate", "2", "--seconds", "6", "--goal-p99-ms", "30000"]
+    done = subprocess.run([*command, "--html", str(page), "--json", str(figures)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads(figures.read_text())["rows"]
+    assert row["due"] > 4
+    assert (row["failed"], row["refused"]) == (0, 0)
+    assert page.read_text().count("data:image/png") == 6
+
+
+def test_work_of_clients_that_left_does_not_reach_the_models(service, radios):
+    def leave(number: int) -> None:
+        with contextlib.suppress(httpx.TimeoutException):
+            photo = radios.images[number].read_bytes()
+            httpx.post(f"{service.url}/v1/search", files={"photo": photo}, timeout=0.3)
+
+    def dropped() -> bool:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(leave, range(8)))
+        metrics = httpx.get(f"{service.url}/metrics").text
+        return any(
+            line.startswith("ray_shoplens_dropped_items_total") and 'reason="gone"' in line
+            for line in metrics.splitlines()
+        )
+
+    wait_until(dropped, timeout_s=TIMEOUT_S, what="count of dropped work")
+    assert service.search(radios.images[0]).status_code == 200
 
 
 def test_metrics_tell_of_each_stage(service, radios):

@@ -1,3 +1,6 @@
+import asyncio
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -117,3 +120,13 @@ async def test_what_must_not_be_lacking_is_refused():
     strict = Pipeline(FakeDetector(), FakeEmbedder(), searcher, refused=("partial_index",))
     with pytest.raises(MilvusUnavailable, match="partial_index"):
         await strict.run(b"", Query())
+
+
+async def test_waiting_for_a_replica_to_start_is_told():
+    class Young(FakeEmbedder):
+        async def embed(self, crops, terms=PATIENT):
+            await asyncio.sleep(0.05)
+            return replace(await super().embed(crops), age_s=0.01)
+
+    answer = await Pipeline(FakeDetector(), Young(), FakeSearcher([])).run(b"", Query())
+    assert 30 <= answer.timings_ms["cold_start"] < answer.timings_ms["embed"]

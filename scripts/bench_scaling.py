@@ -1,0 +1,263 @@
+"""Compare our scaling policy with Ray Serve's on the same curves of load, and one replica with eight.
+
+The models are stand-ins that sleep, so that two cores are enough for eight replicas: on several Ray nodes of this
+machine, each with a GPU that is only a number. HTTP, ingress, batcher, searcher and Milvus are the service's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import numpy as np
+from PIL import Image
+from rich.console import Console
+
+from scripts.load_outcome import between, latency_s
+from scripts.load_schedule import Schedule
+from scripts.load_test import probe, send
+from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, free_port, wait_until
+from scripts.namespace import go_inside
+from scripts.processes import CantStart
+from serve_app.cli.local import set_ray_environment
+from serve_app.collection import Row, alias
+from serve_app.config import Config
+from serve_app.domain import EMBEDDING_DIM, View
+from serve_app.errors import ShoplensError
+
+PHOTO_S, CROP_S = 0.04, 0.05
+"""What a photo takes the detector and a crop the embedder; a photo is four crops, so five photos a second."""
+RATE_OF_ONE = 1 / (4 * CROP_S)
+MOST_REPLICAS = 8
+NODES = 4
+GPUS = 2 * MOST_REPLICAS
+GOAL_S = 1.0
+CURVES = ("step", "ramp", "spike")
+BASE, PEAK = 0.6, 5.0
+"""Load as a multiple of what one embedder answers."""
+LINEAR_GOAL = 0.85
+SERVE_DEFAULT = {"min_replicas": 1, "max_replicas": MOST_REPLICAS}
+SERVE_TUNED = SERVE_DEFAULT | {
+    "target_ongoing_requests": 2,
+    "upscale_delay_s": 3.0,
+    "downscale_delay_s": 60.0,
+    "metrics_interval_s": 1.0,
+    "look_back_period_s": 6.0,
+}
+POLICIES: Mapping[str, Mapping[str, Any] | None] = {
+    "Serve, default": SERVE_DEFAULT,
+    "Serve, tuned": SERVE_TUNED,
+    "ours": None,
+}
+
+
+def main() -> int:
+    arguments = _arguments()
+    console = Console()
+    if not arguments.inside:
+        try:
+            go_inside("scripts.bench_scaling")
+        except CantStart as error:
+            console.print(f"could not run: {error}", markup=False)
+            return EXIT_COULD_NOT_RUN
+    seconds = 60.0 if arguments.quick else 180.0
+    settings = {
+        "seconds": seconds,
+        "photo_s": PHOTO_S,
+        "crop_s": CROP_S,
+        "nodes": NODES,
+        "most_replicas": MOST_REPLICAS,
+    }
+    report = Report("bench_scaling", settings)
+    try:
+        with tempfile.TemporaryDirectory(prefix="shoplens-scaling-") as folder, _cluster(Path(folder)) as config:
+            photos = _photos(Path(folder))
+            _linear(report, config, photos, console)
+            _compare(report, config, photos, seconds, ("step",) if arguments.quick else CURVES, console)
+    except (ShoplensError, httpx.HTTPError, OSError, TimeoutError, RuntimeError) as error:
+        console.print(f"could not run: {error}", markup=False)
+        return EXIT_COULD_NOT_RUN
+    report.show(console)
+    if arguments.json:
+        report.write(arguments.json)
+    return report.exit_code()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one minute of one curve")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+@contextmanager
+def _cluster(folder: Path) -> Iterator[Config]:
+    """Yield the settings of a service on several Ray nodes, with a small index."""
+    os.environ["PYTHONPATH"] = str(Path.cwd())
+    set_ray_environment()
+    import ray
+    from ray import serve
+    from ray.cluster_utils import Cluster
+
+    from serve_app.milvus.local import LocalMilvus
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "object_store_memory": 2**28})
+    with LocalMilvus(folder / "milvus") as uri:
+        try:
+            for _ in range(NODES):
+                cluster.add_node(num_cpus=4, num_gpus=GPUS // NODES, object_store_memory=2**27)
+            ray.init(address=cluster.address, log_to_driver=False)
+            config = Config(milvus={"uri": uri}, http={"port": free_port(), "metrics_port": free_port()})
+            _fill(config, uri)
+            serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": config.http.port})
+            yield config
+            serve.shutdown()  # type: ignore[no-untyped-call]
+        finally:
+            ray.shutdown()
+            cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _fill(config: Config, uri: str) -> None:
+    from scripts.stand_ins import FINGERPRINT
+    from serve_app.milvus import indexing
+    from serve_app.milvus.client import connect
+    from serve_app.milvus.writer import MilvusWriter
+
+    draw = np.random.default_rng(1)
+    vectors = draw.standard_normal((200, EMBEDDING_DIM)).astype(np.float32)
+    client = connect(config.milvus, uri)
+    indexing.ensure(client, config.milvus, config.catalogue, FINGERPRINT, datetime.now(UTC))
+    MilvusWriter(client, alias(config.catalogue, FINGERPRINT), config.milvus).write(
+        [
+            Row(f"image-{number}", View.WHOLE, vector / np.linalg.norm(vector), f"product-{number}", "", "", 1)
+            for number, vector in enumerate(vectors)
+        ]
+    )
+
+
+def _photos(folder: Path) -> list[Path]:
+    path = folder / "photo.jpg"
+    Image.new("RGB", (320, 240), "teal").save(path)
+    return [path]
+
+
+@contextmanager
+def _service(config: Config, autoscaling: Mapping[str, Any] | None, **scaling: Any) -> Iterator[str]:
+    """Yield the address of the service with stand-in models."""
+    from ray import serve
+
+    from scripts.stand_ins import build_app
+    from serve_app.app import APPLICATION, arguments
+
+    stage = {"num_gpus": 1.0, "device": "cuda", "num_cpus": 0.1, "scaling": {"max_replicas": MOST_REPLICAS, **scaling}}
+    settings = arguments(config) | {
+        "detector": stage,
+        "embedder": stage,
+        "limits": {"deadline_s": 10.0},
+        "ingress": {"max_in_flight": 200, "num_cpus": 0.1},
+    }
+    args = {"settings": settings, "photo_s": PHOTO_S, "crop_s": CROP_S}
+    if autoscaling is not None:
+        args["autoscaling"] = {name: dict(autoscaling) for name in ("Detector", "Embedder")}
+    serve.run(build_app(args), name=APPLICATION, route_prefix="/")
+    url = f"http://127.0.0.1:{config.http.port}"
+    wait_until(lambda: _is_ready(url), timeout_s=120, what="readiness")
+    try:
+        yield url
+    finally:
+        serve.delete(APPLICATION)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/v2/health/ready", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _linear(report: Report, config: Config, photos: Sequence[Path], console: Console) -> None:
+    rates: dict[int, float] = {}
+    for replicas in (1, MOST_REPLICAS):
+        with (
+            console.status(f"{replicas} replicas …"),
+            _service(config, None, min_replicas=replicas) as url,
+        ):
+            rates[replicas] = asyncio.run(probe(url, photos, connections=8 * replicas))
+            report.rows.append({"replicas": str(replicas), "searches/s": rates[replicas]})
+    gained = rates[MOST_REPLICAS] / (MOST_REPLICAS * rates[1])
+    report.goals.append(Goal(f"throughput of {MOST_REPLICAS} replicas, of linear", gained, LINEAR_GOAL, "higher"))
+
+
+class _Replicas:
+    """Add up the model stages' replicas over time."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.most = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        from ray import serve
+
+        from serve_app.app import APPLICATION
+
+        before_s = time.monotonic()
+        while not self._stop.wait(0.5):
+            stages = serve.status().applications[APPLICATION].deployments
+            # A replica costs its GPU from the moment it starts.
+            now = sum(sum(stages[name].replica_states.values()) for name in ("Detector", "Embedder"))
+            self.seconds += now * (time.monotonic() - before_s)
+            self.most = max(self.most, now)
+            before_s = time.monotonic()
+
+
+def _compare(
+    report: Report, config: Config, photos: Sequence[Path], seconds: float, curves: Sequence[str], console: Console
+) -> None:
+    over: dict[tuple[str, str], float] = {}
+    for curve in curves:
+        schedule = Schedule(curve, BASE * RATE_OF_ONE, PEAK * RATE_OF_ONE, seconds)
+        for name, autoscaling in POLICIES.items():
+            with (
+                console.status(f"{curve}: {name} …"),
+                _service(config, autoscaling, min_replicas=1) as url,
+                _Replicas() as replicas,
+            ):
+                answers, _ = send(url, photos, schedule, seed=1)
+            bins = [between(answers, second, second + 1) for second in range(int(seconds))]
+            slow = [latency_s(each, 0.95) for each in bins if each]
+            over[curve, name] = sum(math.isnan(each_s) or each_s > GOAL_S for each_s in slow)
+            report.rows.append({
+                "curve": curve, "policy": name, "seconds over the goal": over[curve, name],
+                "replica-seconds": replicas.seconds, "most": replicas.most,
+                "refused": sum(answer.is_refused for answer in answers),
+                "failed": sum(answer.is_failed for answer in answers),
+                "p99 ms": 1e3 * latency_s(answers, 0.99),
+            })  # fmt: skip
+        best = min(over[curve, name] for name in POLICIES if name != "ours")
+        report.goals.append(Goal(f"{curve}: seconds over the goal, ours", over[curve, "ours"], max(best, 5), "lower"))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,117 @@
+"""Locust's part of the load test: `locust -f scripts/load_shopper.py`, told what to do by SHOPLENS_LOAD_JOB.
+
+Shoppers take the next due search from one schedule. The schedule does not wait for answers, so a slow service gets
+no easier load; a search's latency counts from the moment it was due.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import gevent
+from locust import FastHttpUser, constant, events, task
+from urllib3.filepost import encode_multipart_formdata
+
+from scripts.load_schedule import Schedule
+
+GRACE_S = 0.5
+"""Time for all shoppers to start."""
+
+
+class Job:
+    """Hold the schedule, the photos and the file that answers are noted in."""
+
+    def __init__(self, path: Path) -> None:
+        job = json.loads(path.read_text(encoding="utf-8"))
+        self.arrivals = enumerate(Schedule(**job["schedule"]).arrivals(job["seed"]))
+        self.photos = itertools.cycle([_encoded(Path(photo)) for photo in job["photos"]])
+        self.timeout_s: float = job["timeout_s"]
+        self.answers = Path(job["answers"]).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
+        self.start_s = time.monotonic() + GRACE_S
+        self.under_way = 0
+        self.is_over = False
+
+    def note(self, answer: dict[str, Any]) -> None:
+        self.answers.write(json.dumps(answer) + "\n")
+
+
+def _encoded(photo: Path) -> tuple[bytes, str]:
+    return encode_multipart_formdata({"photo": (photo.name, photo.read_bytes(), "image/jpeg")})
+
+
+JOB: Job | None = None
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def _start(**_: Any) -> None:
+    global JOB
+    JOB = Job(Path(os.environ["SHOPLENS_LOAD_JOB"]))
+
+
+@events.quitting.add_listener  # type: ignore[untyped-decorator]
+def _quit(**_: Any) -> None:
+    if JOB is not None:
+        JOB.answers.close()
+
+
+class Shopper(FastHttpUser):
+    """Send one search after the other, each when it is due."""
+
+    wait_time = constant(0)
+    concurrency = 1
+
+    @task
+    def search(self) -> None:
+        assert JOB is not None
+        due = next(JOB.arrivals, None)
+        if due is None:
+            self._rest()
+            return
+        JOB.under_way += 1
+        number, due_s = due
+        gevent.sleep(max(0.0, JOB.start_s + due_s - time.monotonic()))
+        sent_s = time.monotonic() - JOB.start_s
+        body, content_type = next(JOB.photos)
+        client: Any = self.client
+        with client.post(
+            "/v1/search",
+            data=body,
+            headers={"Content-Type": content_type, "X-Request-ID": f"load-{number}"},
+            catch_response=True,
+            timeout=JOB.timeout_s,
+        ) as response:
+            ended_s = time.monotonic() - JOB.start_s
+            JOB.note({"due_s": due_s, "sent_s": sent_s, "ended_s": ended_s, **_said(response)})
+            response.success()
+        JOB.under_way -= 1
+
+    def _rest(self) -> None:
+        """End the test with the last answer."""
+        assert JOB is not None
+        if not JOB.under_way and not JOB.is_over:
+            JOB.is_over = True
+            # From a greenlet of its own: it ends all shoppers, this one too.
+            gevent.spawn(self.environment.runner.quit)
+        gevent.sleep(0.2)
+
+
+def _said(response: Any) -> dict[str, Any]:
+    status = int(response.status_code or 0)
+    if not status:
+        return {"status": 0, "code": "broken_connection"}
+    try:
+        body = json.loads(response.content or b"{}")
+    except ValueError:
+        return {"status": status, "code": "not_ours"}
+    if status != 200:
+        return {
+            "status": status,
+            "code": body.get("code", "not_ours"),
+            "retry_after": response.headers.get("retry-after"),
+        }
+    return {"status": status, "code": "ok", "degraded": body["degraded"], "timings_ms": body["timings_ms"]}

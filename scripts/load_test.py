@@ -1,0 +1,221 @@
+"""Send searches to a service as shoppers do, and tell whether it kept up.
+
+Without --url it starts a service of its own on this machine, with the demo's catalogue. Rates are multiples of what
+the service can answer, measured first, unless given as searches per second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from scripts import load_outcome, load_report
+from scripts.demo_catalogue import CantFetch
+from scripts.demo_shop import default_folder, prepare, serving
+from scripts.load_outcome import Answered, answered_rate, between, codes, late_share, latency_s
+from scripts.load_report import Run
+from scripts.load_schedule import SHAPES, Schedule
+from scripts.load_watch import Sample, Watch
+from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report
+from serve_app.errors import ShoplensError
+
+SECONDS = {"steady": 120.0, "step": 240.0, "ramp": 240.0, "spike": 240.0, "diurnal": 600.0, "soak": 3_600.0}
+QUICK_S = 60.0
+PEAKS = {"step": 1.5, "ramp": 1.5, "spike": 3.0, "diurnal": 1.0}
+"""Peak rate as a multiple of the capacity."""
+BASE = 0.5
+PROBE_S, PROBE_CONNECTIONS = 10.0, 16
+SETTINGS_OF_ITS_OWN = {
+    # What a stage wants and has is to be seen every second.
+    "RAY_metrics_report_interval_ms": "1000",
+}
+
+
+def main() -> int:
+    arguments = _arguments()
+    console = Console()
+    try:
+        with _target(arguments) as (url, photos):
+            run = test(url, photos, arguments, console)
+    except (ShoplensError, CantFetch, subprocess.SubprocessError, httpx.HTTPError, OSError, TimeoutError) as error:
+        console.print(f"could not run: {error}", markup=False)
+        return EXIT_COULD_NOT_RUN
+    run.report.show(console)
+    load_report.write(run, arguments.html)
+    console.print(f"The report is in {arguments.html}", soft_wrap=True)
+    if arguments.json:
+        run.report.write(arguments.json)
+    return run.report.exit_code()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", choices=SHAPES, default="step", help="how the load goes (default: %(default)s)")
+    parser.add_argument("--url", help="test this service; default: one of its own")
+    parser.add_argument("--photos", type=Path, help="folder of JPEG photos to send; default: the demo's")
+    parser.add_argument("--data-dir", type=Path, default=default_folder(), help="folder of the demo")
+    parser.add_argument("--seconds", type=float, help="how long; default: by shape")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_S:.0f} seconds")
+    parser.add_argument("--base", type=float, default=BASE, help="base rate, of the capacity (default: %(default)s)")
+    parser.add_argument("--peak", type=float, help="peak rate, of the capacity; default: by shape")
+    parser.add_argument("--rate", type=float, help="base rate in searches per second; nothing is measured first")
+    parser.add_argument("--peak-rate", type=float, help="peak rate in searches per second, with --rate")
+    parser.add_argument("--seed", type=int, default=1, help="draws the moments of the searches (default: %(default)s)")
+    parser.add_argument("--goal-p99-ms", type=float, default=2_000, help="99 %% of the accepted are to be faster")
+    parser.add_argument("--goal-refused", type=float, default=0.0, help="part that may be refused (default: none)")
+    parser.add_argument("--html", type=Path, default=Path("load-test.html"), help="the report (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    return parser.parse_args()
+
+
+@contextmanager
+def _target(arguments: argparse.Namespace) -> Iterator[tuple[str, list[Path]]]:
+    photos = sorted(arguments.photos.glob("**/*.jpg")) if arguments.photos else []
+    if arguments.photos and not photos:
+        raise FileNotFoundError(f"there are no *.jpg files in {arguments.photos}")
+    if arguments.url:
+        yield arguments.url.rstrip("/"), photos or prepare(arguments.data_dir)
+        return
+    photos = photos or prepare(arguments.data_dir)
+    with serving(arguments.data_dir, SETTINGS_OF_ITS_OWN) as (_, url):
+        yield url, photos
+
+
+def test(url: str, photos: Sequence[Path], arguments: argparse.Namespace, console: Console) -> Run:
+    """Send the load and sum up; raises HTTPError where the service does not answer at all."""
+    capacity = math.nan
+    if arguments.rate is None:
+        with console.status("measuring what the service can answer …"):
+            capacity = asyncio.run(probe(url, photos))
+    schedule = _schedule(arguments, capacity)
+    with console.status(
+        f"{schedule.shape}: {schedule.seconds:.0f} s of up to {schedule.highest_rate:.1f} searches/s …"
+    ):
+        answers, samples = send(url, photos, schedule, arguments.seed)
+    settings = {
+        "shape": schedule.shape,
+        "seconds": round(schedule.seconds),
+        "base searches/s": round(schedule.base_rate, 2),
+        "peak searches/s": round(schedule.highest_rate, 2),
+        "capacity searches/s": round(capacity, 2),
+        "photos": len(photos),
+    }
+    report = Report("load_test", settings)
+    report.rows = _rows(answers, schedule)
+    report.goals = _goals(answers, arguments)
+    return Run(report, schedule, answers, samples, arguments.goal_p99_ms / 1e3)
+
+
+def _schedule(arguments: argparse.Namespace, capacity: float) -> Schedule:
+    shape = arguments.shape
+    seconds = arguments.seconds or (QUICK_S if arguments.quick else SECONDS[shape])
+    if arguments.rate is not None:
+        return Schedule(shape, arguments.rate, arguments.peak_rate or arguments.rate, seconds)
+    peak = arguments.peak if arguments.peak is not None else PEAKS.get(shape, arguments.base)
+    return Schedule(shape, arguments.base * capacity, peak * capacity, seconds)
+
+
+async def probe(url: str, photos: Sequence[Path], connections: int = PROBE_CONNECTIONS) -> float:
+    """Return the searches per second that are answered while so many connections ask one after the other."""
+    bodies = itertools.cycle([path.read_bytes() for path in photos])
+    done: list[float] = []
+    start_s = time.monotonic()
+    limits = httpx.Limits(max_connections=connections)
+    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+
+        async def ask() -> None:
+            while time.monotonic() - start_s < PROBE_S:
+                answer = await client.post("/v1/search", files={"photo": next(bodies)})
+                if answer.is_success:
+                    done.append(time.monotonic())
+                else:
+                    await asyncio.sleep(0.1)
+
+        await asyncio.gather(*(ask() for _ in range(connections)))
+    if len(done) < 2:
+        raise httpx.HTTPError(f"{url} answers no search")
+    return (len(done) - 1) / (done[-1] - done[0])
+
+
+def send(url: str, photos: Sequence[Path], schedule: Schedule, seed: int) -> tuple[list[Answered], list[Sample]]:
+    """Let Locust send the searches of the schedule from a process of its own; return what became of them."""
+    with tempfile.TemporaryDirectory(prefix="shoplens-load-") as folder:
+        answers = Path(folder) / "answers.jsonl"
+        job = Path(folder) / "job.json"
+        what: dict[str, Any] = {
+            "schedule": {name: getattr(schedule, name) for name in ("shape", "base_rate", "peak_rate", "seconds")},
+            "seed": seed,
+            "photos": [str(path.resolve()) for path in photos],
+            "timeout_s": TIMEOUT_S,
+            "answers": str(answers),
+        }
+        job.write_text(json.dumps(what), encoding="utf-8")
+        shoppers = str(min(MOST_SHOPPERS, math.ceil(SHOPPERS_PER_RATE * schedule.highest_rate) + 10))
+        command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("load_shopper.py")), "--headless"]
+        command += ["--host", url, "-u", shoppers, "-r", shoppers, "--loglevel", "WARNING", "--only-summary"]
+        environ = {**os.environ, "SHOPLENS_LOAD_JOB": str(job), "PYTHONPATH": str(Path(__file__).parents[1])}
+        with Watch(url) as watch:
+            longest_s = schedule.seconds + TIMEOUT_S + LOCUST_S
+            subprocess.run(command, env=environ, check=True, stdout=subprocess.DEVNULL, timeout=longest_s)
+        return load_outcome.read(answers), watch.samples
+
+
+TIMEOUT_S = 35.0
+"""Longer than the longest deadline of the service."""
+LOCUST_S = 60.0
+"""For its start and its end."""
+MOST_SHOPPERS = 4_000
+SHOPPERS_PER_RATE = 6
+"""Shoppers per search a second: so many seconds may a search take before others are sent late."""
+
+
+def _rows(answers: Sequence[Answered], schedule: Schedule) -> list[dict[str, Any]]:
+    spans = {"all": (0.0, schedule.seconds)}
+    peak = schedule.peak()
+    if peak:
+        spans |= {"before": (0.0, peak[0]), "peak": peak, "after": (peak[1], schedule.seconds)}
+    return [{"part": name, **_row(answers, *span)} for name, span in spans.items()]
+
+
+def _row(answers: Sequence[Answered], start_s: float, stop_s: float) -> dict[str, Any]:
+    due = between(answers, start_s, stop_s)
+    return {
+        "due": len(due),
+        "answered/s": answered_rate(answers, start_s, stop_s),
+        "refused": sum(answer.is_refused for answer in due),
+        "failed": sum(answer.is_failed for answer in due),
+        "degraded": sum(bool(set(answer.degraded) - {"no_object"}) for answer in due),
+        "p50 ms": 1e3 * latency_s(due, 0.5),
+        "p99 ms": 1e3 * latency_s(due, 0.99),
+        "sent late": late_share(due),
+        "codes": ", ".join(f"{code} {count}" for code, count in codes(due).most_common() if code != "ok") or "-",
+    }
+
+
+def _goals(answers: Sequence[Answered], arguments: argparse.Namespace) -> list[Goal]:
+    refused = sum(answer.is_refused for answer in answers) / max(1, len(answers))
+    return [
+        Goal("failed searches", sum(answer.is_failed for answer in answers), 0, "lower"),
+        Goal("refused, of all", refused, arguments.goal_refused, "lower"),
+        Goal("p99 of the accepted, ms", 1e3 * latency_s(answers, 0.99), arguments.goal_p99_ms, "lower"),
+        Goal("sent late, of all", late_share(answers), 0.01, "lower"),
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,133 @@
+"""The load test's schedule, and what it makes of answers."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from scripts import load_outcome, load_report, load_watch
+from scripts.load_outcome import Answered, answered_rate, between, late_share, latency_s
+from scripts.load_schedule import SHAPES, Schedule
+from scripts.measuring import Goal, Report
+
+
+def schedule(shape: str) -> Schedule:
+    return Schedule(shape, base_rate=10, peak_rate=30, seconds=200)
+
+
+def answered(due_s: float, latency: float = 0.1, status: int = 200, late: float = 0.0, **more) -> Answered:
+    return Answered(due_s, due_s + late, due_s + latency, status, "ok" if status == 200 else "overloaded", **more)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_searches_are_due_as_often_as_the_shape_says(shape: str):
+    wanted = schedule(shape)
+    due = list(wanted.arrivals(seed=1))
+    expected = sum(wanted.rate(at_s) for at_s in range(200))
+    assert len(due) == pytest.approx(expected, rel=0.1)
+    assert due == sorted(due)
+    assert due[0] > 0
+    assert due[-1] < 200
+
+
+def test_the_same_seed_gives_the_same_moments():
+    assert list(schedule("step").arrivals(7)) == list(schedule("step").arrivals(7))
+    assert list(schedule("step").arrivals(7)) != list(schedule("step").arrivals(8))
+
+
+@pytest.mark.parametrize(("shape", "at_s", "rate"), [
+    ("steady", 100, 10), ("step", 10, 10), ("step", 100, 30), ("step", 190, 10), ("ramp", 70, 20), ("ramp", 150, 10),
+    ("spike", 90, 30), ("spike", 110, 10), ("diurnal", 100, 30),
+])  # fmt: skip
+def test_shapes_are_what_their_names_say(shape: str, at_s: float, rate: float):
+    assert schedule(shape).rate(at_s) == pytest.approx(rate)
+
+
+def test_a_peak_lies_where_the_rate_is_highest():
+    for shape in ("step", "spike"):
+        wanted = schedule(shape)
+        start, stop = wanted.peak()
+        assert wanted.rate(start) == wanted.rate(stop - 0.1) == 30
+        assert wanted.rate(start - 0.1) == wanted.rate(stop) == 10
+    assert schedule("ramp").peak() is None
+
+
+def test_latency_counts_from_the_moment_a_search_was_due():
+    assert answered(1.0, latency=2.0, late=1.5).latency_s == pytest.approx(2.0)
+    assert late_share([answered(1.0, late=1.5), answered(2.0)]) == 0.5
+
+
+def test_only_accepted_searches_have_a_latency():
+    answers = [answered(1.0, 0.1), answered(2.0, 0.3), answered(3.0, 9.0, status=429)]
+    assert latency_s(answers, 0.99) == pytest.approx(0.3)
+    assert math.isnan(latency_s([], 0.5))
+
+
+def test_a_refusal_is_no_failure():
+    refused, failed = answered(1.0, status=429), answered(1.0, status=503)
+    assert (refused.is_refused, refused.is_failed) == (True, False)
+    assert (failed.is_refused, failed.is_failed) == (False, True)
+
+
+def test_answers_are_counted_when_they_come():
+    answers = [answered(1.0, 0.5), answered(1.0, 5.0), answered(1.0, 0.5, status=429)]
+    assert answered_rate(answers, 0, 2) == 0.5
+    assert len(between(answers, 0, 1)) == 0
+
+
+def test_notes_of_locust_are_read(tmp_path: Path):
+    lines = [
+        {"due_s": 2.0, "sent_s": 2.0, "ended_s": 2.5, "status": 429, "code": "overloaded", "retry_after": "1"},
+        {"due_s": 1.0, "sent_s": 1.0, "ended_s": 1.5, "status": 200, "code": "ok", "degraded": ["no_object"],
+         "timings_ms": {"total": 1.0}},
+    ]  # fmt: skip
+    (tmp_path / "answers").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first, second = load_outcome.read(tmp_path / "answers")
+    assert first.degraded == ("no_object",)
+    assert second.retry_after == "1"
+
+
+METRICS = """# TYPE ray_serve_autoscaling_target_replicas gauge
+ray_serve_autoscaling_target_replicas{application="shoplens",deployment="Detector"} 3.0
+# TYPE ray_serve_deployment_replica_healthy gauge
+ray_serve_deployment_replica_healthy{deployment="Detector",replica="a"} 1.0
+ray_serve_deployment_replica_healthy{deployment="Detector",replica="b"} 0.0
+ray_serve_deployment_replica_healthy{deployment="Detector",replica="c"} 1.0
+# TYPE ray_shoplens_in_flight gauge
+ray_shoplens_in_flight{replica="x"} 4.0
+ray_shoplens_in_flight{replica="y"} 5.0
+# TYPE ray_shoplens_batch_items histogram
+ray_shoplens_batch_items_bucket{stage="embed",le="+Inf"} 2.0
+ray_shoplens_batch_items_sum{stage="embed"} 9.0
+ray_shoplens_batch_items_count{stage="embed"} 2.0
+"""
+
+
+def test_metrics_are_summed_over_replicas():
+    sample = load_watch.read(METRICS, at_s=1.0)
+    assert (sample.wanted["Detector"], sample.ready["Detector"]) == (3, 2)
+    assert sample.in_flight == 9
+    assert (sample.items["embed"], sample.batches["embed"]) == (9, 2)
+
+
+def test_the_page_shows_goals_and_pictures_and_needs_nothing_beside_it(tmp_path: Path):
+    report = Report("load_test", {"shape": "step <b>"})
+    report.goals = [Goal("failed searches", 3, 0, "lower")]
+    report.rows = [{"part": "all", "due": 2}]
+    later = load_watch.read(METRICS.replace("9.0", "19.0").replace("} 2.0", "} 4.0"), at_s=2.0)
+    samples = [load_watch.read(METRICS, at_s=1.0), later]
+    answers = [answered(1.0), answered(2.0, status=429), answered(3.0, degraded=("partial_index",))]
+    path = tmp_path / "page.html"
+    load_report.write(load_report.Run(report, schedule("step"), answers, samples, 1.0), path)
+    page = path.read_text()
+    assert "missed" in page
+    assert "step &lt;b&gt;" in page
+    assert page.count("data:image/png") == 6
+    assert "http" not in page
+
+
+def test_a_page_without_metrics_says_so(tmp_path: Path):
+    path = tmp_path / "page.html"
+    load_report.write(load_report.Run(Report("load_test", {}), schedule("step"), [answered(1.0)], [], 1.0), path)
+    assert path.read_text().count("gives no metrics") == 3
