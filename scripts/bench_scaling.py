@@ -15,30 +15,27 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
-import numpy as np
-from PIL import Image
 from rich.console import Console
 
 from scripts.load_outcome import between, latency_s
 from scripts.load_schedule import Schedule
 from scripts.load_test import probe, send
-from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, free_port, wait_until
+from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, free_port
 from scripts.namespace import go_inside
 from scripts.processes import CantStart
+from scripts.stand_in_service import Times, fill, photo, serving_stand_ins
 from serve_app.cli.local import set_ray_environment
-from serve_app.collection import Row, alias
 from serve_app.config import Config
-from serve_app.domain import EMBEDDING_DIM, View
 from serve_app.errors import ShoplensError
 
-PHOTO_S, CROP_S = 0.04, 0.05
-"""What a photo takes the detector and a crop the embedder; a photo is four crops, so five photos a second."""
-RATE_OF_ONE = 1 / (4 * CROP_S)
+TIMES = Times(photo_s=0.04, crop_s=0.05)
+RATE_OF_ONE = 1 / (4 * TIMES.crop_s)
+"""A photo is four crops, so five photos a second."""
 MOST_REPLICAS = 8
 NODES = 4
 GPUS = 2 * MOST_REPLICAS
@@ -74,15 +71,14 @@ def main() -> int:
     seconds = 60.0 if arguments.quick else 180.0
     settings = {
         "seconds": seconds,
-        "photo_s": PHOTO_S,
-        "crop_s": CROP_S,
+        **asdict(TIMES),
         "nodes": NODES,
         "most_replicas": MOST_REPLICAS,
     }
     report = Report("bench_scaling", settings)
     try:
         with tempfile.TemporaryDirectory(prefix="shoplens-scaling-") as folder, _cluster(Path(folder)) as config:
-            photos = _photos(Path(folder))
+            photos = [photo(Path(folder))]
             _linear(report, config, photos, console)
             _compare(report, config, photos, seconds, ("step",) if arguments.quick else CURVES, console)
     except (ShoplensError, httpx.HTTPError, OSError, TimeoutError, RuntimeError) as error:
@@ -120,7 +116,7 @@ def _cluster(folder: Path) -> Iterator[Config]:
                 cluster.add_node(num_cpus=4, num_gpus=GPUS // NODES, object_store_memory=2**27)
             ray.init(address=cluster.address, log_to_driver=False)
             config = Config(milvus={"uri": uri}, http={"port": free_port(), "metrics_port": free_port()})
-            _fill(config, uri)
+            fill(config, uri)
             serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": config.http.port})
             yield config
             serve.shutdown()  # type: ignore[no-untyped-call]
@@ -129,62 +125,15 @@ def _cluster(folder: Path) -> Iterator[Config]:
             cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
-def _fill(config: Config, uri: str) -> None:
-    from scripts.stand_ins import FINGERPRINT
-    from serve_app.milvus import indexing
-    from serve_app.milvus.client import connect
-    from serve_app.milvus.writer import MilvusWriter
-
-    draw = np.random.default_rng(1)
-    vectors = draw.standard_normal((200, EMBEDDING_DIM)).astype(np.float32)
-    client = connect(config.milvus, uri)
-    indexing.ensure(client, config.milvus, config.catalogue, FINGERPRINT, datetime.now(UTC))
-    MilvusWriter(client, alias(config.catalogue, FINGERPRINT), config.milvus).write(
-        [
-            Row(f"image-{number}", View.WHOLE, vector / np.linalg.norm(vector), f"product-{number}", "", "", 1)
-            for number, vector in enumerate(vectors)
-        ]
-    )
-
-
-def _photos(folder: Path) -> list[Path]:
-    path = folder / "photo.jpg"
-    Image.new("RGB", (320, 240), "teal").save(path)
-    return [path]
-
-
-@contextmanager
-def _service(config: Config, autoscaling: Mapping[str, Any] | None, **scaling: Any) -> Iterator[str]:
-    """Yield the address of the service with stand-in models."""
-    from ray import serve
-
-    from scripts.stand_ins import build_app
-    from serve_app.app import APPLICATION, arguments
-
-    stage = {"num_gpus": 1.0, "device": "cuda", "num_cpus": 0.1, "scaling": {"max_replicas": MOST_REPLICAS, **scaling}}
-    settings = arguments(config) | {
+def _stages(min_replicas: int) -> dict[str, Any]:
+    scaling = {"min_replicas": min_replicas, "max_replicas": MOST_REPLICAS}
+    stage = {"num_gpus": 1.0, "device": "cuda", "num_cpus": 0.1, "scaling": scaling}
+    return {
         "detector": stage,
         "embedder": stage,
         "limits": {"deadline_s": 10.0},
         "ingress": {"max_in_flight": 200, "num_cpus": 0.1},
     }
-    args = {"settings": settings, "photo_s": PHOTO_S, "crop_s": CROP_S}
-    if autoscaling is not None:
-        args["autoscaling"] = {name: dict(autoscaling) for name in ("Detector", "Embedder")}
-    serve.run(build_app(args), name=APPLICATION, route_prefix="/")
-    url = f"http://127.0.0.1:{config.http.port}"
-    wait_until(lambda: _is_ready(url), timeout_s=120, what="readiness")
-    try:
-        yield url
-    finally:
-        serve.delete(APPLICATION)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/v2/health/ready", timeout=2).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def _linear(report: Report, config: Config, photos: Sequence[Path], console: Console) -> None:
@@ -192,7 +141,7 @@ def _linear(report: Report, config: Config, photos: Sequence[Path], console: Con
     for replicas in (1, MOST_REPLICAS):
         with (
             console.status(f"{replicas} replicas …"),
-            _service(config, None, min_replicas=replicas) as url,
+            serving_stand_ins(config, TIMES, _stages(min_replicas=replicas)) as url,
         ):
             rates[replicas] = asyncio.run(probe(url, photos, connections=8 * replicas))
             report.rows.append({"replicas": str(replicas), "searches/s": rates[replicas]})
@@ -241,7 +190,7 @@ def _compare(
         for name, autoscaling in POLICIES.items():
             with (
                 console.status(f"{curve}: {name} …"),
-                _service(config, autoscaling, min_replicas=1) as url,
+                serving_stand_ins(config, TIMES, _stages(min_replicas=1), autoscaling) as url,
                 _Replicas() as replicas,
             ):
                 answers, _ = send(url, photos, schedule, seed=1)

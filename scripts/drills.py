@@ -12,9 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from httpx import HTTPError
 from pymilvus.exceptions import MilvusException
 from rich.console import Console
 
+from scripts import serve_drills
 from scripts.drill_field import Field
 from scripts.drill_load import Shop
 from scripts.kafka_broker import fetch_kafka, kafka_is_here
@@ -36,17 +38,21 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if not arguments.inside:
-            _prepare(console)
+            if arguments.what == "milvus":
+                _prepare(console)
             go_inside("scripts.drills")
-        with tempfile.TemporaryDirectory(prefix="shoplens-drills-") as scratch:
-            report = asyncio.run(run(arguments, arguments.workdir or Path(scratch), console))
-    except (CantStart, ShoplensError, MilvusException, TimeoutError, LookupError, OSError) as error:
+        if arguments.what == "serve":
+            report = serve_drills.run(quick=arguments.quick, only=arguments.only)
+        else:
+            with tempfile.TemporaryDirectory(prefix="shoplens-drills-") as scratch:
+                report = asyncio.run(run(arguments, arguments.workdir or Path(scratch), console))
+    except (CantStart, ShoplensError, MilvusException, HTTPError, TimeoutError, LookupError, OSError) as error:
         console.print(f"could not run: {error}", markup=False)
         return EXIT_COULD_NOT_RUN
     except KeyboardInterrupt:
         return 130
     report.show(console)
-    for drill, errors in report.settings["errors"].items():
+    for drill, errors in report.settings.get("errors", {}).items():
         console.print(f"{drill}: {'; '.join(errors)}", markup=False, highlight=False)
     if arguments.json:
         report.write(arguments.json)
@@ -55,8 +61,14 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["milvus"], help="what is harmed: a cluster of 3 query nodes and 2 proxies")
-    parser.add_argument("--quick", action="store_true", help="the main drills alone, with fewer rows")
+    parser.add_argument(
+        "what",
+        choices=["milvus", "serve"],
+        help="what is harmed: a Milvus cluster of 3 query nodes and 2 proxies, or the service with stand-in models",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="milvus: the main drills alone, with fewer rows; serve: less long"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--only", nargs="+", metavar="WORDS", help="drills whose names contain one of these")
     parser.add_argument("--rows", type=int, help="rows of the index (default: 20,000; quick: 5,000)")

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def _draw_batches(axes: Axes, run: Run) -> bool:
     for stage in stages:
         points = [
             (after.at_s, (after.items[stage] - before.items[stage]) / (after.batches[stage] - before.batches[stage]))
-            for before, after in zip(run.samples, run.samples[1:], strict=False)
+            for before, after in pairwise(run.samples)
             if after.batches[stage] > before.batches[stage]
         ]
         axes.plot(*zip(*points, strict=True), label=stage) if points else None

@@ -151,6 +151,19 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def replica_pids(root: int, deployment: str) -> list[int]:
+    """Return the processes of a deployment's replicas below the process `root`."""
+    found = []
+    for pid in descendants(root):
+        try:
+            name = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if name.startswith(f"ray::ServeReplica:shoplens:{deployment}".encode()):
+            found.append(pid)
+    return found
+
+
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table()
     for column, value in rows[0].items():

@@ -72,12 +72,18 @@ class Embedder(deployments.Embedder):
 
 
 def build_app(args: dict[str, Any]) -> Application:
-    """Return the service; `args` hold its `settings`, `photo_s`, `crop_s`, and `autoscaling` to use for a stage."""
+    """Return the service; `args` hold its `settings`, `photo_s` and `crop_s`.
+
+    `max_replicas_per_node`, and `autoscaling` by stage, replace what the settings say.
+    """
     settings = args["settings"]
     config = Config(**settings)
     options = {name: deployment_options(stage) for name, stage in stage_configs(config).items()}
     for name, autoscaling in args.get("autoscaling", {}).items():
         options[name]["autoscaling_config"] = autoscaling
+    if "max_replicas_per_node" in args:
+        for each in options.values():
+            each["max_replicas_per_node"] = args["max_replicas_per_node"]
 
     def deployment(cls: type) -> Deployment:
         made: Deployment = serve.deployment(**options[cls.__name__])(cls)

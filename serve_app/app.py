@@ -130,7 +130,7 @@ def _composed(config: Config, args: dict[str, Any]) -> Application:
 def local_ray(config: Config) -> Iterator[None]:
     """Run a Ray of this machine's own until the block ends.
 
-    The environment of `serve_app.laptop` has to be set before this module is imported. Ray takes the
+    The environment of `serve_app.ray_environment` has to be set before this module is imported. Ray takes the
     process's signal handlers while it starts. Raises StageUnavailable where it does not start.
     """
     try:

@@ -43,6 +43,16 @@ class Loading:
     stored: frozenset[int]
 
 
+def lacking(loading: Loading, segments: AbstractSet[int]) -> frozenset[tuple[int, int]]:
+    """Return which replica lacks which of the segments, as pairs of their numbers."""
+    return frozenset(
+        (replica.replica_id, segment)
+        for replica in loading.replicas
+        for segment in segments
+        if not loading.loaded.get(segment, frozenset()) & replica.nodes
+    )
+
+
 class Guard:
     """Decide when answers have to prove that they come from the whole index.
 
@@ -68,12 +78,7 @@ class Guard:
         # A segment that was loaded once and is stored still has to be loaded everywhere: before that, Milvus
         # answers for its rows from memory.
         self._known = (self._known | frozenset(loading.loaded)) & loading.stored
-        missing = frozenset(
-            (replica.replica_id, segment)
-            for replica in loading.replicas
-            for segment in self._known
-            if not loading.loaded.get(segment, frozenset()) & replica.nodes
-        )
+        missing = lacking(loading, self._known)
         if self._replicas is not None and (loading.replicas != self._replicas or missing - self.missing):
             self.sign(now_s)
         self._replicas = loading.replicas

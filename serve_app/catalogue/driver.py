@@ -40,9 +40,9 @@ def run(
     With `collection`, the rows go there instead: a backfill from the catalogue's images.
 
     An import without a new image that can be decoded never starts Ray. Once there is one, `starting` is called and a
-    Ray of the import's own, or the one at `address`, does all that follows; the environment of `serve_app.laptop` has
-    to be set by then. Raises MilvusUnavailable, DeadlineExceeded, StageUnavailable, BadWeights, BadConfig and
-    BadManifest; every outcome that was yielded before counts.
+    Ray of the import's own, or the one at `address`, does all that follows; the environment of
+    `serve_app.ray_environment` has to be set by then. Raises MilvusUnavailable, DeadlineExceeded, StageUnavailable,
+    BadWeights, BadConfig and BadManifest; every outcome that was yielded before counts.
     """
     try:
         yield from _run(config, manifest, uri, address, starting, collection)

@@ -71,9 +71,9 @@ class Target:
 def embed(config: Config, work: Work, target: Target, *, address: str | None = None) -> Iterator[list[Outcome]]:
     """Import with the models; yields outcomes as they become certain.
 
-    Starts a Ray of its own unless `address` is given. The environment of `serve_app.laptop` has to be set before
-    this module is imported. Raises MilvusUnavailable, DeadlineExceeded, BadWeights, BadConfig or StageUnavailable;
-    every outcome that was yielded before counts.
+    Starts a Ray of its own unless `address` is given. The environment of `serve_app.ray_environment` has to be set
+    before this module is imported. Raises MilvusUnavailable, DeadlineExceeded, BadWeights, BadConfig or
+    StageUnavailable; every outcome that was yielded before counts.
     """
     with _ray(config, address):
         try:

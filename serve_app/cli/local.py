@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from serve_app import laptop
 from serve_app.config import Config
 from serve_app.errors import BadWeights
+from serve_app.ray_environment import LAPTOP
 
 
 @contextmanager
@@ -40,5 +40,5 @@ def need_detector_weights(config: Config) -> None:
 
 def set_ray_environment() -> None:
     """Set what Ray reads when it is imported; the user's own values win."""
-    for name, value in laptop.ENVIRONMENT.items():
+    for name, value in LAPTOP.items():
         os.environ.setdefault(name, value)

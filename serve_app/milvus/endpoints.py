@@ -114,6 +114,7 @@ class Endpoints:
         self._endpoints = [Endpoint(uri, config) for uri in uris]
         self._turn = itertools.cycle(range(len(self._endpoints)))
         self._deadline_s = config.search_deadline_s
+        self._attempt_s = config.attempt_timeout_s
         self._on_sign = on_sign
         self._may_pass = may_pass
         self._budget = RetryBudget(RETRY_SHARE, RETRY_RESERVE)
@@ -180,7 +181,10 @@ class Endpoints:
             waits = {endpoint: endpoint.circuit.wait_s(now_s) for endpoint in turned}
             ready = [endpoint for endpoint in turned if waits[endpoint] == 0]
             if ready:
-                return next((endpoint for endpoint in ready if endpoint is not last), ready[0])
+                chosen = next((endpoint for endpoint in ready if endpoint is not last), ready[0])
+                # From here on, or all who wait would try with this one, and spend the budget at once.
+                chosen.circuit.begin(now_s, self._attempt_s)
+                return chosen
             wait_s = min(waits.values())
             if now_s + wait_s + SHORTEST_ATTEMPT_S >= end_s:
                 return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -10,12 +11,19 @@ from pymilvus import MilvusClient
 
 from serve_app import collection as naming
 from serve_app.config import MilvusConfig
+from serve_app.coverage import lacking
 from serve_app.errors import BadConfig, NotVerified
 from serve_app.milvus import indexing, targets
-from serve_app.milvus.client import translated
+from serve_app.milvus.client import is_lite, translated
+from serve_app.milvus.loading import read_loading
 from serve_app.milvus.targets import Marks, State, Target
 
 log = logging.getLogger(__name__)
+
+WHOLE_DEADLINE_S = 120.0
+WHOLE_PAUSE_S = 0.5
+WHOLE_LOOKS = 3
+"""So many looks in a row have to find all segments loaded."""
 
 
 def create(
@@ -106,6 +114,28 @@ def _need_ready(client: MilvusClient, catalogue: str, target: Target, *, verifie
         raise NotVerified(f"{name} lacks {marks:,} images that writers of another model changed; run its backfill")
     if verified and target.verified is None:
         raise NotVerified(f"{name} is not verified; `shoplens index verify {name}` does it")
+    if not is_lite(client):
+        _wait_until_whole(client, name)
+
+
+def _wait_until_whole(client: MilvusClient, name: str) -> None:
+    """Wait until every replica holds every segment; raises NotVerified.
+
+    A collection counts as loaded before that: what a backfill wrote last is searched in memory while its segments are
+    indexed and loaded, and searches must not meet that change.
+    """
+    deadline_s = time.monotonic() + WHOLE_DEADLINE_S
+    looks = 0
+    while looks < WHOLE_LOOKS:
+        loading = read_loading(client, name, indexing.CALL_TIMEOUT_S)
+        missing = lacking(loading, loading.stored)
+        looks = 0 if missing else looks + 1
+        if missing and time.monotonic() > deadline_s:
+            raise NotVerified(
+                f"{len(missing)} of {len(loading.stored)} segments of {name} are not loaded by every replica after "
+                f"{WHOLE_DEADLINE_S:.0f} s; see whether all query nodes run and have memory left, then try again"
+            )
+        time.sleep(WHOLE_PAUSE_S)
 
 
 def _point(client: MilvusClient, alias: str, name: str, *, standing: bool) -> None:

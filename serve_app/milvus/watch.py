@@ -14,11 +14,12 @@ from pymilvus import MilvusClient
 
 from serve_app.collection import quote
 from serve_app.config import MilvusConfig
-from serve_app.coverage import SAME, Guard, Loading, Replica, Sample
+from serve_app.coverage import SAME, Guard, Loading, Sample
 from serve_app.domain import EMBEDDING_DIM, Embeddings
 from serve_app.errors import FailingOver, IndexMissing, ShoplensError
 from serve_app.milvus import indexing
 from serve_app.milvus.client import connect, server_version, translated
+from serve_app.milvus.loading import read_loading
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Watch:
             self._facts = asyncio.get_running_loop().create_future()
             self._task = asyncio.create_task(self._run())
         assert self._facts is not None
-        return await asyncio.shield(self._facts)
+        return self._facts.result() if self._facts.done() else await asyncio.shield(self._facts)
 
     def sign(self) -> None:
         """Note a sign of a failover."""
@@ -220,26 +221,7 @@ class Watch:
         )
 
     def _read_loading(self, uri: str, collection: str) -> Loading:
-        client, timeout_s = self._client(uri), self._config.attempt_timeout_s
-        with translated():
-            replicas = client.describe_replica(collection, timeout=timeout_s)
-            stored = client.list_persistent_segments(collection, timeout=timeout_s)
-            loaded = client.list_loaded_segments(collection, timeout=timeout_s)
-        nodes: dict[int, frozenset[int]] = {}
-        for segment in loaded:
-            nodes[segment.segment_id] = nodes.get(segment.segment_id, frozenset()) | frozenset(segment.node_ids)
-        return Loading(
-            replicas=frozenset(
-                Replica(
-                    replica.id,
-                    frozenset(replica.group_nodes),
-                    tuple(sorted((shard.channel_name, shard.shard_leader) for shard in replica.shards)),
-                )
-                for replica in replicas
-            ),
-            loaded=nodes,
-            stored=frozenset(segment.segment_id for segment in stored),
-        )
+        return read_loading(self._client(uri), collection, self._config.attempt_timeout_s)
 
     def _draw(self, uri: str, collection: str) -> Sample:
         """Find rows in all directions: what lies in which segment can't be asked for."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from serve_app.collection import IndexState, Row, to_hit
-from serve_app.domain import Embeddings, Hit
+from serve_app.domain import PATIENT, Embeddings, Hit, Terms
 from serve_app.errors import IndexMissing, MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter, matches
 from serve_app.pipeline import Found
@@ -20,7 +20,14 @@ class FakeSearcher:
         self.state = state or IndexState("fake", loaded=True)
         self.away = away
 
-    async def search(self, embeddings: Embeddings, k: int, wanted: Filter = NO_FILTER, strong: bool = False) -> Found:
+    async def search(
+        self,
+        embeddings: Embeddings,
+        k: int,
+        wanted: Filter = NO_FILTER,
+        strong: bool = False,
+        terms: Terms = PATIENT,
+    ) -> Found:
         self._check_there()
         now_ms = time.time_ns() // 10**6
         if len(embeddings) == 0:

@@ -1,6 +1,7 @@
 """Every searcher answers alike: in memory, on Milvus Lite, on a Milvus server."""
 
 import socket
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,7 +12,7 @@ import pytest
 
 from serve_app.collection import IndexState, Row
 from serve_app.config import MilvusConfig
-from serve_app.domain import View
+from serve_app.domain import Terms, View
 from serve_app.errors import IndexMissing, MilvusUnavailable
 from serve_app.filters import Filter, matches
 from serve_app.milvus import indexing
@@ -301,6 +302,17 @@ async def test_a_server_that_hangs_is_unavailable_until_it_answers(subject: Subj
             await line.searcher.index()
         await line.mend()
         await eventually(lambda: _answers(line.searcher))
+
+
+async def test_a_search_ends_at_its_callers_deadline(subject: Subject) -> None:
+    async with subject.line() as line:
+        await eventually(lambda: _answers(line.searcher))
+        line.hold()
+        started_s = time.monotonic()
+        with pytest.raises(MilvusUnavailable):
+            await line.searcher.search(embeddings(1, seed=9), 1, terms=Terms.within(0.2))
+        assert time.monotonic() - started_s < IMPATIENT.search_deadline_s
+        await line.mend()
 
 
 async def test_a_first_connection_to_a_server_that_hangs_is_made_again(subject: Subject) -> None:

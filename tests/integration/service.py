@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import httpx
 
-from scripts.measuring import descendants, free_port, wait_until
+from scripts.measuring import descendants, free_port, replica_pids, wait_until
 
 START_TIMEOUT_S = 180
 
@@ -95,16 +95,3 @@ def replica_pid(root: int, deployment: str) -> int:
     """Return the process of a deployment's one replica below `root`."""
 
     return int(wait_until(lambda: replica_pids(root, deployment), timeout_s=60, what=f"replica of {deployment}")[0])
-
-
-def replica_pids(root: int, deployment: str) -> list[int]:
-    """Return the processes of a deployment's replicas below `root`."""
-    found = []
-    for pid in descendants(root):
-        try:
-            name = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if name.startswith(f"ray::ServeReplica:shoplens:{deployment}".encode()):
-            found.append(pid)
-    return found

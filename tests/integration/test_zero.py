@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from scripts.measuring import wait_until
-from tests.integration.service import Service, replica_pids
+from scripts.measuring import replica_pids, wait_until
+from tests.integration.service import Service
 
 STAGES = ("Detector", "Embedder", "Searcher")
 AT_ONCE = 30
