@@ -1,4 +1,4 @@
-"""Ray nodes on this machine, each in a network namespace of its own; they can be killed as machines are."""
+"""Ray nodes on this machine, each in namespaces of its own; they can be killed as machines are."""
 
 from __future__ import annotations
 
@@ -82,9 +82,10 @@ class RayNodes:
         else:
             ray += [f"--address={self.address(HEAD)}:{GCS_PORT}", "--num-cpus=4"]
         ray += ["--object-store-memory=200000000"]
-        self._processes.start(
-            name, ["ip", "netns", "exec", _namespace(name), *ray], environ=self._environ(name), cwd=Path.cwd()
-        )
+        # Ray looks for other Rays among a machine's processes.
+        alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        command = ["ip", "netns", "exec", _namespace(name), *alone, *ray]
+        self._processes.start(name, command, environ=self._environ(), cwd=Path.cwd())
         self._processes.wait_until_healthy(name, lambda: self._is_known(name), START_DEADLINE_S)
 
     def kill(self, name: str) -> None:
@@ -99,8 +100,10 @@ class RayNodes:
         self._processes.end(name, signal.SIGKILL)
 
     def deploy(self, document: dict[str, Any]) -> None:
-        """Deploy what Ray Serve's REST interface takes, and wait until it runs; raises HTTPError, TimeoutError."""
-        httpx.put(f"{self.dashboard}/api/serve/applications/", json=document, timeout=60).raise_for_status()
+        """Deploy what Ray Serve's REST interface takes, and wait until it runs; raises CantStart, TimeoutError."""
+        answer = httpx.put(f"{self.dashboard}/api/serve/applications/", json=document, timeout=60)
+        if not answer.is_success:
+            raise CantStart(f"Ray Serve took no application: {answer.text}")
         wait_until(self._runs, timeout_s=START_DEADLINE_S, what="start of the application")
 
     def stop(self) -> None:
@@ -110,9 +113,7 @@ class RayNodes:
             subprocess.run(["ip", "netns", "del", _namespace(name)], capture_output=True)
         subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True)
 
-    def _environ(self, name: str) -> dict[str, str]:
-        haproxy = self.workdir / "haproxy" / name
-        haproxy.mkdir(parents=True, exist_ok=True)
+    def _environ(self) -> dict[str, str]:
         return {
             **os.environ,
             **CLUSTER,
@@ -121,11 +122,6 @@ class RayNodes:
             "RAY_gcs_storage": "rocksdb",
             "RAY_gcs_storage_path": str(self.workdir / "gcs"),
             "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
-            # Machines of their own would not share these files.
-            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
-            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         }
 
     def _join(self, name: str) -> None:

@@ -18,6 +18,8 @@ ARRIVALS = ((4, 1.5), (40, 1.1))
 flood, 10 s of a little too much. Shorter or closer, chance would."""
 LEARN = 0.25
 """Part of the difference that the known capacity follows down by in a slot."""
+BUSY_PART = 0.5
+"""There was enough to do where, all the while, what was in work took this part of the goal."""
 STALL = 0.5
 """A service that answers less than this part of what it could is taken for one that waits for something to come
 back, such as a stage that fails over."""
@@ -33,7 +35,8 @@ class Admission:
 
     At most `most` searches are in work. Below that, a queue alone is no reason to refuse: after a stall, or in a
     burst, it drains by itself. Only while more comes in than was ever answered lately does it stand, and then its
-    length is kept to what is answered within `goal_s` (Little's law). The capacity is learnt from answers.
+    length is kept to what is answered within `goal_s` (Little's law). The capacity is learnt from answers, once there
+    was enough to do; before, `most` alone bounds what waits.
     """
 
     def __init__(self, *, most: int, goal_s: float, now_s: float) -> None:
@@ -50,11 +53,13 @@ class Admission:
         self._floods = False
         self._answers: deque[tuple[int, int]] = deque([(0, 0)] * WINDOW_SLOTS, maxlen=WINDOW_SLOTS)
         self._capacity = 0.0
+        """The highest rate of answers lately: less than the capacity until there was enough to do."""
+        self._known = False
 
     @property
     def capacity(self) -> float:
         """Return the searches per second that were answered while there was enough to do; 0 while that is unknown."""
-        return self._capacity
+        return self._capacity if self._known else 0.0
 
     def admit(self, now_s: float, *, bulk: bool = False) -> None:
         """Take a search on; raises Overloaded, with the seconds after which another try makes sense."""
@@ -82,7 +87,7 @@ class Admission:
 
     def _retry_s(self) -> float:
         """Return how long what is in work takes."""
-        if not self._capacity:
+        if not self._known:
             return SHORTEST_RETRY_S
         return max(SHORTEST_RETRY_S, self.in_work / self._capacity)
 
@@ -97,17 +102,19 @@ class Admission:
             self._learn()
         if slot > self._slot:
             rates = ((sum(islice(reversed(self._arrivals), n)) / (n * SLOT_S), more) for n, more in ARRIVALS)
-            self._floods = self._capacity > 0 and any(rate > more * self._capacity for rate, more in rates)
+            self._floods = self._known and any(rate > more * self._capacity for rate, more in rates)
         self._slot = slot
 
     def _learn(self) -> None:
         rate = sum(answered for answered, _ in self._answers) / (WINDOW_SLOTS * SLOT_S)
         least_in_work = min(least for _, least in self._answers)
+        busy = least_in_work > BUSY_PART * self.goal_s * rate
         if rate >= self._capacity:
             self._capacity = rate
-        elif least_in_work / self._capacity < self.goal_s / 2:
+        elif not busy:
             return  # There was not enough to do to tell.
         elif rate < STALL * self._capacity:
             self._capacity *= STALL_DECAY
         else:
             self._capacity += LEARN * (rate - self._capacity)
+        self._known |= busy and rate >= STALL * self._capacity

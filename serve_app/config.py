@@ -114,7 +114,7 @@ class SearcherConfig(StageConfig):
 
 class IngressConfig(StageConfig):
     max_ongoing_requests: int = Field(256, ge=1, description="requests a replica works on at once")
-    max_in_flight: int = Field(128, ge=1, description="searches in work per ingress replica; more are answered 429")
+    max_in_flight: int = Field(64, ge=1, description="searches in work per ingress replica; more are answered 429")
     latency_goal_s: float = Field(
         1, gt=0, description="while more comes in than can be answered, what would take longer is answered 429"
     )

@@ -48,9 +48,17 @@ class Service:
         return max(latency_s for at_s, latency_s in self.latencies if at_s >= after_s)
 
 
+def fresh(rate: float = 20.0, stalls: tuple[float, float] = (0.0, 0.0)) -> Service:
+    """Return a service of which nothing is known."""
+    return Service(rate, Admission(most=64, goal_s=GOAL_S, now_s=0.0), stalls)
+
+
 def service(rate: float = 20.0, stalls: tuple[float, float] = (0.0, 0.0)) -> Service:
-    made = Service(rate, Admission(most=128, goal_s=GOAL_S, now_s=0.0), stalls)
-    made.run(rate / 2, 0, 20)
+    """Return a service that has been busy, and since then at half of its load."""
+    made = fresh(rate, stalls)
+    made.run(1.3 * rate, 0, 10)
+    made.refused.clear()
+    made.run(rate / 2, 12, 20)
     return made
 
 
@@ -84,10 +92,32 @@ def test_searches_wait_for_the_end_of_a_stall():
     assert running.worst_s(after_s=50) < GOAL_S
 
 
-def test_a_short_burst_is_taken_on():
-    running = service()
+def test_a_stall_of_a_service_of_which_nothing_is_known_is_waited_for():
+    running = fresh(stalls=(10.0, 14.0))
+    running.run(10, 0, 40)
+    assert not running.refused
+
+
+def test_first_searches_and_bursts_after_quiet_are_taken_on():
+    running = fresh()
+    running.run(0.5, 0, 60)
     for _ in range(40):
-        running.admission.admit(20.0)
+        running.admission.admit(60.0)
+    assert not running.refused
+
+
+def test_a_fresh_service_learns_within_seconds_what_it_can_answer():
+    running = fresh()
+    running.run(200, 0, 60)
+    answered = [latency_s for at_s, latency_s in running.latencies if at_s > 5]
+    assert sorted(answered)[int(0.99 * len(answered))] < 2 * GOAL_S
+
+
+def test_a_service_that_got_more_replicas_takes_on_what_they_can_answer():
+    running = service()
+    running.rate = 160
+    running.run(120, 20, 80)
+    assert [at_s for at_s, _ in running.refused if at_s > 25] == []
 
 
 def test_a_service_that_lost_replicas_learns_its_new_capacity():
