@@ -27,7 +27,9 @@ STALL_DECAY = 0.5 ** (SLOT_S / 10)
 """Its known capacity halves in 10 s: a stall ends sooner, and searches wait for that; a loss of replicas stays."""
 BULK_SHARE = 0.5
 """Part of the searches in work that may be bulk calls."""
-SHORTEST_RETRY_S = 1.0
+LEAST_CAPACITY = 0.1
+"""Searches per second that are taken for possible after the longest stall."""
+SHORTEST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 
 
 class Admission:
@@ -89,7 +91,7 @@ class Admission:
         """Return how long what is in work takes."""
         if not self._known:
             return SHORTEST_RETRY_S
-        return max(SHORTEST_RETRY_S, self.in_work / self._capacity)
+        return min(max(SHORTEST_RETRY_S, self.in_work / self._capacity), LONGEST_RETRY_S)
 
     def _tick(self, now_s: float) -> None:
         """Close the slots that have ended."""
@@ -114,7 +116,7 @@ class Admission:
         elif not busy:
             return  # There was not enough to do to tell.
         elif rate < STALL * self._capacity:
-            self._capacity *= STALL_DECAY
+            self._capacity = max(STALL_DECAY * self._capacity, LEAST_CAPACITY)
         else:
             self._capacity += LEARN * (rate - self._capacity)
-        self._known |= busy and rate >= STALL * self._capacity
+        self._known |= busy and 0 < rate >= STALL * self._capacity

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import resnet50
 
 from serve_app.device import pick, translating_errors
 from serve_app.domain import EMBEDDING_DIM, Crops, Embeddings
 from serve_app.errors import BadWeights
 from serve_app.images import CROP_SIDE_PX
+from serve_app.resnet import ResNet50
 from serve_app.weights.loader import EmbedderFiles, Weights, digest, embedder_files, fingerprint, load_tensors
 
 STAGE_WIDTHS = {1: 256, 2: 512, 3: 1024, 4: 2048}
@@ -34,7 +33,7 @@ class Backbone(nn.Module):
     def __init__(self, weights: Weights) -> None:
         """Build the network; raises BadWeights where the tensors are those of another one."""
         super().__init__()
-        self.net = _fused_resnet(weights)
+        self.net = _resnet(weights)
         # One multiplication and one addition for (x / 255 - mean) / deviation. Folding them into the first
         # convolution as well would be wrong at the border, which is padded with zeros after normalisation.
         scale = 1 / (255 * torch.tensor(_DEVIATION))
@@ -43,14 +42,8 @@ class Backbone(nn.Module):
 
     def forward(self, pixels: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
         """Return for each stage (n, 2 × channels): average, then generalised mean, of (n, 3, side, side) in 0…255."""
-        net: Any = self.net
-        x: Tensor = torch.addcmul(cast(Tensor, self.shift), pixels, cast(Tensor, self.scale))
-        x = net.maxpool(net.relu(net.conv1(x)))
-        pooled = {}
-        for number, stage in enumerate((net.layer1, net.layer2, net.layer3, net.layer4), 1):
-            x = stage(x)
-            if number in stages:
-                pooled[number] = _pool(x)
+        maps = self.net(torch.addcmul(cast(Tensor, self.shift), pixels, cast(Tensor, self.scale)))
+        pooled = {number: _pool(x) for number, x in enumerate(maps, 1) if number in stages}
         return [pooled[number] for number in stages]
 
 
@@ -147,34 +140,12 @@ def _pool(x: Tensor) -> Tensor:
     return torch.cat([mean, generalised], dim=1)
 
 
-def _fused_resnet(weights: Weights) -> nn.Module:
-    net = resnet50(weights=None)
-    net.fc = nn.Identity()
-    # Keras has a block's stride on its first convolution, torchvision on the second.
-    for stage in (net.layer2, net.layer3, net.layer4):
-        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
-    floats = {
+def _resnet(weights: Weights) -> ResNet50:
+    tensors = {
         name: torch.from_numpy(value).float() if value.dtype.kind == "f" else torch.from_numpy(value)
         for name, value in weights.tensors.items()
     }
     try:
-        net.load_state_dict(floats)
-    except RuntimeError as error:
+        return ResNet50(tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
         raise BadWeights("the backbone's tensors are not those of a ResNet-50; reinstall Shoplens") from error
-    net.eval()
-    _fuse(net, "conv1", "bn1")
-    for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
-        for block in stage:
-            for number in (1, 2, 3):
-                _fuse(block, f"conv{number}", f"bn{number}")
-            if block.downsample is not None:
-                _fuse(block.downsample, "0", "1")
-    return cast(nn.Module, net)
-
-
-def _fuse(parent: nn.Module, convolution: str, normalisation: str) -> None:
-    fused = fuse_conv_bn_eval(
-        cast(nn.Conv2d, parent.get_submodule(convolution)), cast(nn.BatchNorm2d, parent.get_submodule(normalisation))
-    )
-    setattr(parent, convolution, fused)
-    setattr(parent, normalisation, nn.Identity())

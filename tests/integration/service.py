@@ -35,7 +35,9 @@ class Service:
             "SHOPLENS_DATA_DIR": str(data_dir),
             "SHOPLENS_HTTP__METRICS_PORT": str(metrics_port),
             "SHOPLENS_INGRESS__MAX_IN_FLIGHT": "8",
-            "SHOPLENS_LIMITS__DEADLINE_S": "30",
+            # A replica of a machine that runs other tests beside takes half a minute to start.
+            "SHOPLENS_LIMITS__DEADLINE_S": "60",
+            "SHOPLENS_LIMITS__COLD_DEADLINE_S": "90",
             **{f"SHOPLENS_{name}": value for name, value in settings.items()},
         }
 
@@ -65,7 +67,7 @@ class Service:
     def search(self, photo: Path | bytes, headers: dict[str, str] | None = None, **parameters: Any) -> httpx.Response:
         data = photo if isinstance(photo, bytes) else photo.read_bytes()
         return httpx.post(
-            f"{self.url}/v1/search", files={"photo": data}, params=parameters, headers=headers, timeout=60
+            f"{self.url}/v1/search", files={"photo": data}, params=parameters, headers=headers, timeout=120
         )
 
     def shoplens(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

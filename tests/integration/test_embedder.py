@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
+from torchvision.models import resnet50
 
 from serve_app.domain import WHOLE_BOX, Box
-from serve_app.embedder import ResNetEmbedder, load_backbone
+from serve_app.embedder import Backbone, ResNetEmbedder, to_batch
 from serve_app.errors import BadWeights
 from serve_app.images import cut, decode
-from serve_app.weights.loader import embedder_files
+from serve_app.resnet import ResNet50
+from serve_app.weights.loader import Weights, digest, embedder_files, load_tensors
 
 SAME = 1e-4
 """What rounding may change in a cosine when a crop is computed in another batch."""
@@ -74,10 +77,24 @@ def test_photos_of_one_radio_are_nearer_than_those_of_others(embeddings, radios)
     assert np.nanmean(similarity[same]) > np.nanmean(similarity[~same]) + 0.05
 
 
-def test_strides_are_where_the_weights_were_trained_with_them():
-    net = load_backbone(embedder_files()).net
-    for stage in (net.layer2, net.layer3, net.layer4):
-        assert (stage[0].conv1.stride, stage[0].conv2.stride) == ((2, 2), (1, 1))
+def test_the_network_is_torchvisions_with_the_strides_that_its_weights_were_trained_with(crops):
+    files = embedder_files()
+    weights = load_tensors(files.backbone, digest(files.backbone))
+    tensors = {name: torch.from_numpy(value.astype(np.float32)) for name, value in weights.tensors.items()}
+    theirs = resnet50(weights=None)
+    theirs.fc = torch.nn.Identity()
+    theirs.load_state_dict(tensors)
+    for stage in (theirs.layer2, theirs.layer3, theirs.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    pixels = to_batch(np.stack(crops[:2]), torch.device("cpu")) / 255
+    with torch.inference_mode():
+        *_, last = ResNet50(tensors)(pixels)
+        torch.testing.assert_close(last.mean((2, 3)), theirs.eval()(pixels), rtol=1e-3, atol=1e-4)
+
+
+def test_tensors_of_another_network_are_refused(tmp_path):
+    with pytest.raises(BadWeights, match="not those of a ResNet-50"):
+        Backbone(Weights({"conv1.weight": np.zeros((64, 3, 7, 7), np.float32)}, {}))
 
 
 def test_part_of_a_photo_is_nearer_to_it_than_other_photos(embedder, embeddings, radios):

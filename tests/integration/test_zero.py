@@ -48,5 +48,5 @@ def test_everyone_who_searches_at_zero_is_answered(service, radios):
         answers = list(pool.map(lambda _: service.search(radios.images[0]), range(AT_ONCE)))
     assert [answer.status_code for answer in answers] == [200] * AT_ONCE
     waited_ms = [answer.json()["timings_ms"]["cold_start"] for answer in answers]
-    assert all(0 < each < 30_000 for each in waited_ms)
+    assert all(0 < each < 90_000 for each in waited_ms)
     assert "cold_start" not in service.search(radios.images[0]).json()["timings_ms"]

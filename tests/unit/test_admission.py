@@ -98,6 +98,22 @@ def test_a_stall_of_a_service_of_which_nothing_is_known_is_waited_for():
     assert not running.refused
 
 
+def test_a_first_search_that_takes_long_tells_nothing_of_the_capacity():
+    admission = Admission(most=64, goal_s=GOAL_S, now_s=0.0)
+    admission.admit(0.0)
+    admission.leave(3.4, answered=True)
+    admission.admit(3.45)
+    admission.admit(3.5)
+
+
+def test_searches_during_the_longest_stall_are_told_to_come_back_within_a_minute():
+    stalled = service()
+    stalled.stalls = (30.0, 3_600.0)
+    stalled.run(10, 30, 3_000)
+    assert all(retry_s <= 60 for _, retry_s in stalled.refused)
+    assert stalled.refused
+
+
 def test_first_searches_and_bursts_after_quiet_are_taken_on():
     running = fresh()
     running.run(0.5, 0, 60)
