@@ -101,10 +101,14 @@ class RayNodes:
 
     def deploy(self, document: dict[str, Any]) -> None:
         """Deploy what Ray Serve's REST interface takes, and wait until it runs; raises CantStart, TimeoutError."""
+        self.put(document)
+        wait_until(self._runs, timeout_s=START_DEADLINE_S, what="start of the application")
+
+    def put(self, document: dict[str, Any]) -> None:
+        """Have a document deployed, and don't wait for it; raises CantStart."""
         answer = httpx.put(f"{self.dashboard}/api/serve/applications/", json=document, timeout=60)
         if not answer.is_success:
             raise CantStart(f"Ray Serve took no application: {answer.text}")
-        wait_until(self._runs, timeout_s=START_DEADLINE_S, what="start of the application")
 
     def stop(self) -> None:
         """End all nodes and take their network down."""

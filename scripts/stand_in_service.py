@@ -19,6 +19,8 @@ from serve_app.config import Config
 from serve_app.domain import EMBEDDING_DIM, View
 
 STAGES = ("Detector", "Embedder")
+FINGERPRINT = "0123456789ab"
+"""Of the stand-in embedder, unless it is given another."""
 PRODUCTS = 200
 
 
@@ -30,9 +32,8 @@ class Times:
     crop_s: float
 
 
-def fill(config: Config, uri: str) -> None:
-    """Make the index that the stand-ins' embeddings are searched in."""
-    from scripts.stand_ins import FINGERPRINT
+def fill(config: Config, uri: str, model: str = FINGERPRINT) -> None:
+    """Make the index that a stand-in model's embeddings are searched in."""
     from serve_app.milvus import indexing
     from serve_app.milvus.client import connect
     from serve_app.milvus.writer import MilvusWriter
@@ -40,8 +41,8 @@ def fill(config: Config, uri: str) -> None:
     draw = np.random.default_rng(1)
     vectors = draw.standard_normal((PRODUCTS, EMBEDDING_DIM)).astype(np.float32)
     client = connect(config.milvus, uri)
-    indexing.ensure(client, config.milvus, config.catalogue, FINGERPRINT, datetime.now(UTC))
-    MilvusWriter(client, alias(config.catalogue, FINGERPRINT), config.milvus).write(
+    indexing.ensure(client, config.milvus, config.catalogue, model, datetime.now(UTC))
+    MilvusWriter(client, alias(config.catalogue, model), config.milvus).write(
         [
             Row(f"image-{number}", View.WHOLE, vector / np.linalg.norm(vector), f"product-{number}", "", "", 1)
             for number, vector in enumerate(vectors)
@@ -50,9 +51,10 @@ def fill(config: Config, uri: str) -> None:
 
 
 def photo(folder: Path) -> Path:
-    """Make a photo to send; what it shows is nothing to the stand-ins."""
+    """Make a photo as large as those that phones send; what it shows is nothing to the stand-ins."""
     path = folder / "photo.jpg"
-    Image.new("RGB", (320, 240), "teal").save(path)
+    noise = np.random.default_rng(1).integers(0, 256, (360, 480, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, quality=80)
     return path
 
 

@@ -13,14 +13,14 @@ import numpy as np
 from ray import serve
 from ray.serve import Application, Deployment
 
+from scripts.stand_in_service import FINGERPRINT
 from serve_app import deployments
-from serve_app.app import deployment_options, stage_configs
+from serve_app.app import deployment_options
 from serve_app.config import Config
 from serve_app.deployments import BatchMetrics, Settings, start
 from serve_app.domain import EMBEDDING_DIM, Box, Crops, Detection, Embeddings, Photo
 from serve_app.stages import BatchedDetector, BatchedEmbedder
 
-FINGERPRINT = "0123456789ab"
 OBJECTS = (
     Detection(Box(0.1, 0.1, 0.5, 0.5), "chair", 0.9),
     Detection(Box(0.5, 0.5, 0.9, 0.9), "lamp", 0.8),
@@ -39,10 +39,9 @@ class SleepingDetector:
 
 
 class SleepingEmbedder:
-    fingerprint = FINGERPRINT
-
-    def __init__(self, crop_s: float) -> None:
+    def __init__(self, crop_s: float, fingerprint: str) -> None:
         self._crop_s = crop_s
+        self.fingerprint = fingerprint
 
     def embed(self, crops: Crops) -> Embeddings:
         time.sleep(self._crop_s * len(crops))
@@ -65,20 +64,20 @@ class Detector(deployments.Detector):
 
 
 class Embedder(deployments.Embedder):
-    def __init__(self, settings: Settings, crop_s: float) -> None:
+    def __init__(self, settings: Settings, crop_s: float, model: str) -> None:
         config = start(settings)
-        self._stage = BatchedEmbedder(SleepingEmbedder(crop_s), config.embedder, watcher=BatchMetrics("embed"))
+        self._stage = BatchedEmbedder(SleepingEmbedder(crop_s, model), config.embedder, watcher=BatchMetrics("embed"))
         self._ready_s = time.monotonic()
 
 
 def build_app(args: dict[str, Any]) -> Application:
     """Return the service; `args` hold its `settings`, `photo_s` and `crop_s`.
 
-    `max_replicas_per_node`, and `autoscaling` by stage, replace what the settings say.
+    `max_replicas_per_node`, and `autoscaling` by stage, replace what the settings say; `model` is the fingerprint.
     """
-    settings = args["settings"]
+    settings, model = args["settings"], args.get("model", FINGERPRINT)
     config = Config(**settings)
-    options = {name: deployment_options(stage) for name, stage in stage_configs(config).items()}
+    options = deployment_options(config)
     for name, autoscaling in args.get("autoscaling", {}).items():
         options[name]["autoscaling_config"] = autoscaling
     if "max_replicas_per_node" in args:
@@ -91,8 +90,8 @@ def build_app(args: dict[str, Any]) -> Application:
 
     return deployment(deployments.Ingress).bind(
         settings,
-        FINGERPRINT,
+        model,
         deployment(Detector).bind(settings, args["photo_s"]),
-        deployment(Embedder).bind(settings, args["crop_s"]),
+        deployment(Embedder).bind(settings, args["crop_s"], model),
         deployment(deployments.Searcher).bind(settings),
     )

@@ -15,7 +15,7 @@ from ray.serve import Application, Deployment
 from ray.serve._private.constants import SERVE_LOGGER_NAME
 
 from serve_app import deployments
-from serve_app.config import Config, SearcherConfig, StageConfig
+from serve_app.config import Config, StageConfig
 from serve_app.errors import StageUnavailable
 from serve_app.scaling import Aims
 from serve_app.weights.loader import embedder_files, fingerprint
@@ -43,13 +43,25 @@ def stage_configs(config: Config) -> dict[str, StageConfig]:
     }
 
 
-def deployment_options(stage: StageConfig) -> dict[str, Any]:
-    """Return a stage's options in the words of Ray Serve's schema."""
-    scaling = stage.scaling
-    # What stands in `user_config` alone is changed without a restart.
-    changeable = {"user_config": stage.params.model_dump()} if isinstance(stage, SearcherConfig) else {}
+def deployment_options(config: Config) -> dict[str, dict[str, Any]]:
+    """Return each deployment's options in the words of Ray Serve's schema."""
+    stages = stage_configs(config)
+    # What stands in `user_config` is changed without a restart.
+    bounds = {
+        name: stage.scaling.model_dump(include={"min_replicas", "max_replicas"})
+        for name, stage in stages.items()
+        if name != deployments.INGRESS
+    }
+    changeable = {deployments.INGRESS: bounds, "Searcher": config.searcher.params.model_dump()}
     return {
-        **changeable,
+        name: _options(stage) | ({"user_config": changeable[name]} if name in changeable else {})
+        for name, stage in stages.items()
+    }
+
+
+def _options(stage: StageConfig) -> dict[str, Any]:
+    scaling = stage.scaling
+    return {
         "ray_actor_options": {"num_cpus": stage.num_cpus, "num_gpus": stage.num_gpus},
         "max_ongoing_requests": stage.max_ongoing_requests,
         "max_queued_requests": stage.max_queued_requests,
@@ -85,9 +97,7 @@ def serve_document(config: Config) -> dict[str, Any]:
                 "route_prefix": "/",
                 "import_path": "serve_app.app:build_app",
                 "args": arguments(config),
-                "deployments": [
-                    {"name": name, **deployment_options(stage)} for name, stage in stage_configs(config).items()
-                ],
+                "deployments": [{"name": name, **options} for name, options in deployment_options(config).items()],
             }
         ],
     }
@@ -96,11 +106,13 @@ def serve_document(config: Config) -> dict[str, Any]:
 def arguments(config: Config) -> dict[str, Any]:
     """Return the settings as JSON, without secrets: each replica reads those from its own environment.
 
-    What is changed without a restart is left out too: replicas start anew when their arguments change.
+    What Ray Serve is told as options of the deployments is left out too: replicas start anew when an argument changes.
     """
-    values: dict[str, Any] = config.model_dump(
-        mode="json", by_alias=True, exclude={"milvus": {"password"}, "searcher": {"params"}}
-    )
+    options = set(StageConfig.model_fields)
+    exclude: dict[str, Any] = {"milvus": {"password"}}
+    exclude |= {name.lower(): options for name in stage_configs(config)}
+    exclude["searcher"] = options | {"params"}
+    values: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude=exclude)
     return values
 
 
@@ -110,7 +122,7 @@ def build_app(args: dict[str, Any]) -> Application:
 
 
 def _composed(config: Config, args: dict[str, Any]) -> Application:
-    options = {name: deployment_options(stage) for name, stage in stage_configs(config).items()}
+    options = deployment_options(config)
 
     def deployment(cls: type) -> Deployment:
         made: Deployment = serve.deployment(**options[cls.__name__])(cls)

@@ -198,18 +198,16 @@ class _Stages:
     starts overlap.
     """
 
-    def __init__(
-        self, handles: Mapping[str, DeploymentHandle[Any]], from_zero: Collection[str], budget: RetryBudget
-    ) -> None:
+    def __init__(self, handles: Mapping[str, DeploymentHandle[Any]], budget: RetryBudget) -> None:
         self._handles = handles
-        self._from_zero = from_zero
+        self.from_zero: Collection[str] = ()
         self._budget = budget
         self._answered_s = dict.fromkeys(handles, -math.inf)
         self._waking: dict[str, asyncio.Task[None]] = {}
         self._retries = Counter(telemetry.STAGE_RETRIES, tag_keys=("stage",))
 
     async def detect(self, photo: bytes, objects: int, terms: Terms = PATIENT) -> Sighting:
-        for stage in self._from_zero:
+        for stage in self.from_zero:
             self._wake(stage, terms)
         sighting: Sighting = await self._call("Detector", "detect", photo, objects, terms)
         return sighting
@@ -288,11 +286,7 @@ class Ingress:
         self._config = config
         most = config.ingress.max_in_flight
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}
-        configs = {"Detector": config.detector, "Embedder": config.embedder, "Searcher": config.searcher}
-        from_zero = [name for name, stage in configs.items() if stage.scaling.min_replicas == 0]
-        self._most_replicas = {name: stage.scaling.max_replicas for name, stage in configs.items()}
-        self._deadline_s = config.limits.cold_deadline_s if from_zero else config.limits.deadline_s
-        stages = self._stages = _Stages(handles, from_zero, RetryBudget(RETRY_SHARE, reserve=most))
+        stages = self._stages = _Stages(handles, RetryBudget(RETRY_SHARE, reserve=most))
         whole = WholePhoto(config.limits.max_pixels)
         self._pipeline = Pipeline(
             DetectorOrWhole(stages, whole) if config.degradation.no_detector else stages,
@@ -306,6 +300,8 @@ class Ingress:
         self._was_ready = False
         self._missing = False
         self._can_grow = False
+        self._deadline_s = config.limits.deadline_s
+        self._most_replicas: dict[str, int] = {}
         self._alias = alias(config.catalogue, fingerprint)
         self._requests = Counter(telemetry.REQUESTS, tag_keys=("code",))
         self._degraded = Counter(telemetry.DEGRADED, tag_keys=("code",))
@@ -316,6 +312,13 @@ class Ingress:
         )
         self._meter = LoopMeter(time.monotonic(), time.process_time())
         self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    def reconfigure(self, bounds: dict[str, dict[str, int]]) -> None:
+        """Take other bounds of the stages' replicas without a restart: Serve calls this with `user_config`."""
+        self._most_replicas = {stage: each["max_replicas"] for stage, each in bounds.items()}
+        self._stages.from_zero = [stage for stage, each in bounds.items() if each["min_replicas"] == 0]
+        limits = self._config.limits
+        self._deadline_s = limits.cold_deadline_s if self._stages.from_zero else limits.deadline_s
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         return self._meter.report(time.monotonic(), time.process_time())

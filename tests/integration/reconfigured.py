@@ -48,7 +48,7 @@ def build_app(args: dict[str, Any]) -> Any:
     from serve_app.app import deployment_options
     from serve_app.deployments import Searcher
 
-    options = deployment_options(Config(**args).searcher)
+    options = deployment_options(Config(**args))["Searcher"]
     return serve.deployment(**options)(Searcher).bind(args)
 
 

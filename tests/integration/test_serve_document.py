@@ -50,6 +50,19 @@ def test_search_parameters_stand_where_a_change_restarts_nothing(config):
     assert searcher["user_config"]["ef"] == 999
 
 
+def test_how_stages_scale_stands_where_a_change_restarts_nothing(config):
+    scaling = config.embedder.scaling.model_copy(update={"min_replicas": 0, "max_replicas": 9, "drain_s": 3.0})
+    embedder = config.embedder.model_copy(update={"scaling": scaling, "max_ongoing_requests": 7})
+    before, after = (
+        serve_document(given)["applications"][0]
+        for given in (config, config.model_copy(update={"embedder": embedder}))
+    )
+    assert before["args"] == after["args"]
+    options = {deployment["name"]: deployment for deployment in after["deployments"]}
+    assert options["Embedder"]["autoscaling_config"]["max_replicas"] == 9
+    assert options["Ingress"]["user_config"]["Embedder"] == {"min_replicas": 0, "max_replicas": 9}
+
+
 def test_document_holds_no_secret(monkeypatch):
     monkeypatch.setenv("SHOPLENS_MILVUS__PASSWORD", "hush")
     assert "hush" not in str(serve_document(Config(milvus={"uri": "http://m:19530", "user": "root"})))
