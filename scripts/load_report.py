@@ -91,9 +91,7 @@ def _figure(title: str, caption: str, draw: Callable[[Axes, Run], bool], run: Ru
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     axes = figure.add_subplot()
     if not draw(axes, run):
-        return (
-            f"<figure><h2>{title}</h2><figcaption>Not shown: the service gives no metrics here.</figcaption></figure>"
-        )
+        return f"<figure><h2>{title}</h2><figcaption>Not shown: it can't be seen from here.</figcaption></figure>"
     axes.set_xlim(0, run.schedule.seconds)
     axes.set_xlabel("seconds since the start")
     axes.grid(alpha=0.3)
@@ -154,6 +152,14 @@ def _draw_queue(axes: Axes, run: Run) -> bool:
     return bool(run.samples)
 
 
+def _draw_memory(axes: Axes, run: Run) -> bool:
+    seen = [(sample.at_s, sample.memory_mib) for sample in run.samples if sample.memory_mib]
+    axes.plot(*zip(*seen, strict=True), label="all processes") if seen else None
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("MiB")
+    return bool(seen)
+
+
 def _draw_batches(axes: Axes, run: Run) -> bool:
     stages = sorted({stage for sample in run.samples for stage in sample.batches})
     for stage in stages:
@@ -191,5 +197,6 @@ FIGURES: tuple[tuple[str, str, Callable[[Axes, Run], bool]], ...] = (
      _draw_replicas),
     ("What was in work?", "A queue that stands means that more comes in than can be answered.", _draw_queue),
     ("Were batches formed?", "Busy stages should serve several photos or crops at once.", _draw_batches),
+    ("Did its memory stay?", "All processes of the service, pages that they share counted once.", _draw_memory),
     ("What went wrong, or was left out?", "Codes of problems, and what answers lacked (`degraded`).", _draw_codes),
 )  # fmt: skip

@@ -33,6 +33,7 @@ class Job:
         self.timeout_s: float = job["timeout_s"]
         self.answers = Path(job["answers"]).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
         self.start_s = time.monotonic() + GRACE_S
+        Path(job["started"]).write_text(str(self.start_s), encoding="utf-8")
         self.under_way = 0
         self.is_over = False
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from rich.console import Console
 from scripts import load_outcome, load_report
 from scripts.demo_catalogue import CantFetch
 from scripts.demo_shop import default_folder, prepare, serving
+from scripts.load_goals import growth_goals, overload_goals
 from scripts.load_outcome import Answered, answered_rate, between, codes, late_share, latency_s
 from scripts.load_report import Run
 from scripts.load_schedule import SHAPES, Schedule
@@ -39,6 +41,8 @@ QUICK_S = 60.0
 PEAKS = {"step": 1.5, "ramp": 1.5, "spike": 3.0, "diurnal": 1.0}
 """Peak rate as a multiple of the capacity."""
 BASE = 0.5
+OVERLOAD = 2.0
+"""From this multiple of the capacity on, a peak is an overload."""
 PROBE_S, PROBE_CONNECTIONS = 10.0, 16
 SETTINGS_OF_ITS_OWN = {
     # What a stage wants and has is to be seen every second.
@@ -50,8 +54,8 @@ def main() -> int:
     arguments = _arguments()
     console = Console()
     try:
-        with _target(arguments) as (url, photos):
-            run = test(url, photos, arguments, console)
+        with _target(arguments, console) as target:
+            run = test(target, arguments, console)
     except (ShoplensError, CantFetch, subprocess.SubprocessError, httpx.HTTPError, OSError, TimeoutError) as error:
         console.print(f"could not run: {error}", markup=False)
         return EXIT_COULD_NOT_RUN
@@ -75,6 +79,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peak", type=float, help="peak rate, of the capacity; default: by shape")
     parser.add_argument("--rate", type=float, help="base rate in searches per second; nothing is measured first")
     parser.add_argument("--peak-rate", type=float, help="peak rate in searches per second, with --rate")
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        default=1,
+        help="most replicas of each model, one thread each, in a service of its own; rates are multiples of one's",
+    )
     parser.add_argument("--seed", type=int, default=1, help="draws the moments of the searches (default: %(default)s)")
     parser.add_argument("--goal-p99-ms", type=float, default=2_000, help="99 %% of the accepted are to be faster")
     parser.add_argument("--goal-refused", type=float, default=0.0, help="part that may be refused (default: none)")
@@ -83,41 +93,76 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Say what is tested: a service, what it can answer, and the photos to send."""
+
+    url: str
+    photos: Sequence[Path]
+    capacity: float
+    """Searches per second; NaN where nobody needs to know."""
+    pid: int | None = None
+    """The process that started it, where it runs here."""
+
+
 @contextmanager
-def _target(arguments: argparse.Namespace) -> Iterator[tuple[str, list[Path]]]:
+def _target(arguments: argparse.Namespace, console: Console) -> Iterator[Target]:
     photos = sorted(arguments.photos.glob("**/*.jpg")) if arguments.photos else []
     if arguments.photos and not photos:
         raise FileNotFoundError(f"there are no *.jpg files in {arguments.photos}")
-    if arguments.url:
-        yield arguments.url.rstrip("/"), photos or prepare(arguments.data_dir)
-        return
     photos = photos or prepare(arguments.data_dir)
-    with serving(arguments.data_dir, SETTINGS_OF_ITS_OWN) as (_, url):
-        yield url, photos
 
-
-def test(url: str, photos: Sequence[Path], arguments: argparse.Namespace, console: Console) -> Run:
-    """Send the load and sum up; raises HTTPError where the service does not answer at all."""
-    capacity = math.nan
-    if arguments.rate is None:
+    def capacity(url: str) -> float:
+        if arguments.rate is not None:
+            return math.nan
         with console.status("measuring what the service can answer …"):
-            capacity = asyncio.run(probe(url, photos))
-    schedule = _schedule(arguments, capacity)
+            return asyncio.run(probe(url, photos))
+
+    if arguments.url:
+        url = arguments.url.rstrip("/")
+        yield Target(url, photos, capacity(url))
+        return
+    if arguments.replicas == 1:
+        with serving(arguments.data_dir, SETTINGS_OF_ITS_OWN) as (process, url):
+            yield Target(url, photos, capacity(url), process.pid)
+        return
+    # To measure a service is to make it grow, so the one that is measured can't.
+    with serving(arguments.data_dir, SETTINGS_OF_ITS_OWN | _replicas(1)) as (_, url):
+        of_one = capacity(url)
+    with serving(arguments.data_dir, SETTINGS_OF_ITS_OWN | _replicas(arguments.replicas)) as (process, url):
+        yield Target(url, photos, of_one, process.pid)
+
+
+def _replicas(most: int) -> dict[str, str]:
+    """Return the settings under which each model stage has replicas of one thread, and at most so many."""
+    return {
+        f"SHOPLENS_{stage}__{name}": value
+        for stage in ("DETECTOR", "EMBEDDER")
+        for name, value in (("THREADS", "1"), ("SCALING__MAX_REPLICAS", str(most)))
+    }
+
+
+def test(target: Target, arguments: argparse.Namespace, console: Console) -> Run:
+    """Send the load and sum up; raises HTTPError where the service does not answer at all."""
+    schedule = _schedule(arguments, target.capacity)
     with console.status(
         f"{schedule.shape}: {schedule.seconds:.0f} s of up to {schedule.highest_rate:.1f} searches/s …"
     ):
-        answers, samples = send(url, photos, schedule, arguments.seed)
+        answers, samples = send(target.url, target.photos, schedule, arguments.seed, target.pid)
     settings = {
         "shape": schedule.shape,
         "seconds": round(schedule.seconds),
         "base searches/s": round(schedule.base_rate, 2),
         "peak searches/s": round(schedule.highest_rate, 2),
-        "capacity searches/s": round(capacity, 2),
-        "photos": len(photos),
+        "capacity searches/s": round(target.capacity, 2),
+        "photos": len(target.photos),
+        "most replicas": "as served" if arguments.url else arguments.replicas,
     }
     report = Report("load_test", settings)
     report.rows = _rows(answers, schedule)
-    report.goals = _goals(answers, arguments)
+    report.goals = _goals(answers, arguments) + growth_goals(schedule, samples)
+    if schedule.peak_rate > OVERLOAD * target.capacity:
+        report.goals += overload_goals(schedule, answers, samples)
     return Run(report, schedule, answers, samples, arguments.goal_p99_ms / 1e3)
 
 
@@ -152,27 +197,30 @@ async def probe(url: str, photos: Sequence[Path], connections: int = PROBE_CONNE
     return (len(done) - 1) / (done[-1] - done[0])
 
 
-def send(url: str, photos: Sequence[Path], schedule: Schedule, seed: int) -> tuple[list[Answered], list[Sample]]:
+def send(
+    url: str, photos: Sequence[Path], schedule: Schedule, seed: int, pid: int | None = None
+) -> tuple[list[Answered], list[Sample]]:
     """Let Locust send the searches of the schedule from a process of its own; return what became of them."""
     with tempfile.TemporaryDirectory(prefix="shoplens-load-") as folder:
         answers = Path(folder) / "answers.jsonl"
-        job = Path(folder) / "job.json"
+        job, started = Path(folder) / "job.json", Path(folder) / "started"
         what: dict[str, Any] = {
             "schedule": {name: getattr(schedule, name) for name in ("shape", "base_rate", "peak_rate", "seconds")},
             "seed": seed,
             "photos": [str(path.resolve()) for path in photos],
             "timeout_s": TIMEOUT_S,
             "answers": str(answers),
+            "started": str(started),
         }
         job.write_text(json.dumps(what), encoding="utf-8")
         shoppers = str(min(MOST_SHOPPERS, math.ceil(SHOPPERS_PER_RATE * schedule.highest_rate) + 10))
         command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("load_shopper.py")), "--headless"]
         command += ["--host", url, "-u", shoppers, "-r", shoppers, "--loglevel", "WARNING", "--only-summary"]
         environ = {**os.environ, "SHOPLENS_LOAD_JOB": str(job), "PYTHONPATH": str(Path(__file__).parents[1])}
-        with Watch(url) as watch:
+        with Watch(url, pid) as watch:
             longest_s = schedule.seconds + TIMEOUT_S + LOCUST_S
             subprocess.run(command, env=environ, check=True, stdout=subprocess.DEVNULL, timeout=longest_s)
-        return load_outcome.read(answers), watch.samples
+        return load_outcome.read(answers), watch.samples(float(started.read_text(encoding="utf-8")))
 
 
 TIMEOUT_S = 35.0

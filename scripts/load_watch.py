@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+
+from scripts.measuring import descendants, memory_mib
 
 EVERY_S = 1.0
 
@@ -31,6 +34,8 @@ class Sample:
     items: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     in_flight: float = 0.0
     capacity: float = 0.0
+    memory_mib: float = 0.0
+    """Of all the service's processes; 0 where they can't be seen from here."""
 
 
 def read(text: str, at_s: float) -> Sample:
@@ -54,14 +59,17 @@ def read(text: str, at_s: float) -> Sample:
 
 
 class Watch:
-    """Look at a service's metrics every second until the block ends; a service that shows none gives no samples."""
+    """Look at a service every second until the block ends: at its metrics and, with `pid`, at its processes' memory.
 
-    def __init__(self, url: str) -> None:
+    A service that shows no metrics gives samples without them.
+    """
+
+    def __init__(self, url: str, pid: int | None = None) -> None:
         self._url = url
-        self.samples: list[Sample] = []
+        self._pid = pid
+        self._samples: list[Sample] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look)
-        self.start_s = time.monotonic()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -71,12 +79,25 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
+    def samples(self, start_s: float) -> list[Sample]:
+        """Return what was seen from `start_s` of the monotonic clock on, which is their zero."""
+        return [replace(each, at_s=each.at_s - start_s) for each in self._samples if each.at_s >= start_s]
+
     def _look(self) -> None:
         with httpx.Client(base_url=self._url, timeout=5) as client:
             while not self._stop.wait(EVERY_S):
-                try:
+                sample = Sample(time.monotonic())
+                with suppress(httpx.HTTPError):
                     answer = client.get("/metrics")
-                except httpx.HTTPError:
-                    continue
-                if answer.is_success:
-                    self.samples.append(read(answer.text, time.monotonic() - self.start_s))
+                    if answer.is_success:
+                        sample = read(answer.text, time.monotonic())
+                if self._pid is not None:
+                    sample.memory_mib = sum(_memory_mib(pid) for pid in descendants(self._pid))
+                self._samples.append(sample)
+
+
+def _memory_mib(pid: int) -> float:
+    try:
+        return memory_mib(pid)
+    except (OSError, ValueError):
+        return 0.0  # It has ended.

@@ -54,8 +54,7 @@ def test_how_stages_scale_stands_where_a_change_restarts_nothing(config):
     scaling = config.embedder.scaling.model_copy(update={"min_replicas": 0, "max_replicas": 9, "drain_s": 3.0})
     embedder = config.embedder.model_copy(update={"scaling": scaling, "max_ongoing_requests": 7})
     before, after = (
-        serve_document(given)["applications"][0]
-        for given in (config, config.model_copy(update={"embedder": embedder}))
+        serve_document(given)["applications"][0] for given in (config, config.model_copy(update={"embedder": embedder}))
     )
     assert before["args"] == after["args"]
     options = {deployment["name"]: deployment for deployment in after["deployments"]}

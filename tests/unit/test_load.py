@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from scripts import load_outcome, load_report, load_watch
+from scripts.load_goals import growth_goals, overload_goals
 from scripts.load_outcome import Answered, answered_rate, between, late_share, latency_s
 from scripts.load_schedule import SHAPES, Schedule
+from scripts.load_watch import Sample
 from scripts.measuring import Goal, Report
 
 
@@ -123,11 +125,47 @@ def test_the_page_shows_goals_and_pictures_and_needs_nothing_beside_it(tmp_path:
     page = path.read_text()
     assert "missed" in page
     assert "step &lt;b&gt;" in page
-    assert page.count("data:image/png") == 6
+    assert page.count("data:image/png") == len(load_report.FIGURES) - 1
+    assert page.count("can't be seen") == 1, "memory was not looked at"
     assert "http" not in page
 
 
 def test_a_page_without_metrics_says_so(tmp_path: Path):
     path = tmp_path / "page.html"
     load_report.write(load_report.Run(Report("load_test", {}), schedule("step"), [answered(1.0)], [], 1.0), path)
-    assert path.read_text().count("gives no metrics") == 3
+    assert path.read_text().count("can't be seen") == 4
+
+
+def wanting(at_s: float, replicas: float, memory_mib: float = 0.0) -> Sample:
+    return Sample(at_s, wanted={"Embedder": replicas}, memory_mib=memory_mib)
+
+
+def test_growth_counts_from_the_step_to_all_that_were_wanted():
+    samples = [wanting(49, 1), wanting(52, 2), wanting(58, 3), wanting(90, 3), wanting(190, 1)]
+    (goal,) = growth_goals(schedule("step"), samples)
+    assert (goal.name, goal.value, goal.ok) == ("Embedder: seconds until 3 replicas were wanted", 8, True)
+
+
+def test_growth_that_comes_late_misses_its_goal_and_none_is_no_goal():
+    (late,) = growth_goals(schedule("step"), [wanting(49, 1), wanting(62, 2)])
+    assert not late.ok
+    assert growth_goals(schedule("step"), [wanting(49, 1), wanting(62, 1)]) == []
+    assert growth_goals(schedule("ramp"), [wanting(49, 1), wanting(62, 2)]) == []
+
+
+def test_an_overload_is_judged_by_the_accepted_by_memory_and_by_its_end():
+    answers = [answered(10, 0.5), answered(100, 0.8), answered(155, status=429), answered(170, 0.5)]
+    samples = [wanting(51, 1, memory_mib=1_000), wanting(140, 1, memory_mib=1_050)]
+    slower, recovery, memory = overload_goals(schedule("step"), answers, samples)
+    assert (slower.value, slower.ok) == (pytest.approx(1.6), True)
+    assert (recovery.value, recovery.ok) == (pytest.approx(5), True)
+    assert (memory.value, memory.ok) == (pytest.approx(1.05), True)
+
+
+def test_an_overload_in_which_nobody_was_answered_misses_its_goal():
+    slower, recovery, *memory = overload_goals(
+        schedule("step"), [answered(10), answered(100, status=429), answered(190, status=429)], []
+    )
+    assert not slower.ok
+    assert not recovery.ok
+    assert memory == []
