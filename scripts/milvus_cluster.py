@@ -248,7 +248,8 @@ class MilvusCluster:
             # growing waits, before the proxy looks for another node.
             environ |= {"GRPC_CLIENT_MAXMAXATTEMPTS": "2", "GRPC_CLIENT_INITIALBACKOFF": "0.05"}
             # Until a lost proxy's lease is over, time stands still for all searches; bounded ones notice after 5 s.
-            environ["COMMON_SESSION_TTL"] = str(max(5, self.lease_s // 2))
+            # And a proxy ends itself when etcd is silent for longer than its lease: 5 s of one are too short.
+            environ["COMMON_SESSION_TTL"] = str(max(5, 4 * self.lease_s // 5))
         command = [str(self._binaries / "milvus"), "run", role.kind]
         self._processes.start(role.name, command, environ=environ, cwd=self.workdir)
 
