@@ -48,11 +48,13 @@ class Admission:
         self._bulk_in_work = 0
         self._slot = int(now_s / SLOT_S)
         self._arrived = 0
+        self._taken = 0
         self._answered = 0
         self._least_in_work = 0
         longest = max(slots for slots, _ in ARRIVALS)
         self._arrivals: deque[int] = deque([0] * longest, maxlen=longest)
         self._floods = False
+        self._takings: deque[int] = deque([0] * WINDOW_SLOTS, maxlen=WINDOW_SLOTS)
         self._answers: deque[tuple[int, int]] = deque([(0, 0)] * WINDOW_SLOTS, maxlen=WINDOW_SLOTS)
         self._capacity = 0.0
         """The highest rate of answers lately: less than the capacity until there was enough to do."""
@@ -63,6 +65,12 @@ class Admission:
         """Return the searches per second that were answered while there was enough to do; 0 while that is unknown."""
         return self._capacity if self._known else 0.0
 
+    @property
+    def demand(self) -> float:
+        """Return how many searches came in for each that was taken on, over the last seconds."""
+        arrived = sum(islice(reversed(self._arrivals), WINDOW_SLOTS))
+        return max(1.0, arrived / max(1, sum(self._takings)))
+
     def admit(self, now_s: float, *, bulk: bool = False) -> None:
         """Take a search on; raises Overloaded, with the seconds after which another try makes sense."""
         self._tick(now_s)
@@ -71,6 +79,7 @@ class Admission:
         if full or self._is_overloaded(bulk):
             raise Overloaded("more searches come in than can be answered; try again later").after(self._retry_s())
         self.in_work += 1
+        self._taken += 1
         self._bulk_in_work += bulk
 
     def leave(self, now_s: float, *, answered: bool, bulk: bool = False) -> None:
@@ -98,8 +107,9 @@ class Admission:
         slot = int(now_s / SLOT_S)
         for _ in range(min(slot - self._slot, 2 * WINDOW_SLOTS)):
             self._arrivals.append(self._arrived)
+            self._takings.append(self._taken)
             self._answers.append((self._answered, self._least_in_work))
-            self._arrived = self._answered = 0
+            self._arrived = self._taken = self._answered = 0
             self._least_in_work = self.in_work
             self._learn()
         if slot > self._slot:

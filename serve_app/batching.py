@@ -207,7 +207,7 @@ class Batcher(Generic[Item, Result]):
             return []
         future: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
         self._queue.add(_Call(items, terms, time.monotonic(), future.done, future=future))
-        self._meter.asked(len(items))
+        self._meter.asked(len(items), terms.demand)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await future

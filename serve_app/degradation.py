@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -27,11 +28,15 @@ class Away(StageUnavailable):
 
 
 class Presence:
-    """Know whether a stage is there: one that failed again and again is asked by one search at a time."""
+    """Know whether a stage is there: one that failed again and again is asked by one search at a time.
+
+    Slow is not away: a call that takes too long counts as failed where nobody was answered meanwhile.
+    """
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
         self._circuit = Circuit()
+        self._answered_s = -math.inf
 
     async def ask(self, call: Callable[[], Awaitable[T]], terms: Terms) -> T:
         """Return the stage's answer.
@@ -51,12 +56,16 @@ class Presence:
             self._failed(error)
             raise Away(error.message) from error
         except (TimeoutError, DeadlineExceeded) as error:
-            self._failed(error)
+            if self._answered_s < now_s:
+                self._failed(error)
+            else:
+                self._circuit.abandon()
             raise DeadlineExceeded(f"the {self._stage} took longer than it may; try again") from error
         except BaseException:
             self._circuit.abandon()
             raise
         self._circuit.succeed()
+        self._answered_s = time.monotonic()
         return answer
 
     def _failed(self, error: Exception) -> None:

@@ -331,12 +331,13 @@ class Ingress:
     async def search(self, photo: bytes, query: Query) -> Answer:
         if self._missing:
             raise IndexMissing(self._index.reason)
-        patient = self._can_grow or self._stages.is_waking()
+        # Where no stage goes to zero, a new replica is there later than any search may wait for it.
+        patient = bool(self._stages.from_zero) and (self._can_grow or self._stages.is_waking())
         self._admission.goal_s = PATIENT_PART * self._deadline_s if patient else self._config.ingress.latency_goal_s
         self._admission.admit(time.monotonic())
         answered = False
         try:
-            terms = Terms.within(self._deadline_s)
+            terms = Terms.within(self._deadline_s, demand=self._admission.demand)
             async with asyncio.timeout(terms.left_s() + GRACE_S):
                 answer = await self._pipeline.run(photo, query, terms)
             answered = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -125,10 +125,12 @@ class Terms:
     deadline_s: float = math.inf
     bulk: bool = False
     """Bulk calls wait for shoppers' searches."""
+    demand: float = 1.0
+    """Searches that came in lately for each that was taken on: stages that grow count those that were refused too."""
 
     @classmethod
-    def within(cls, seconds: float, *, bulk: bool = False) -> Terms:
-        return cls(time.monotonic() + seconds, bulk)
+    def within(cls, seconds: float, *, bulk: bool = False, demand: float = 1.0) -> Terms:
+        return cls(time.monotonic() + seconds, bulk, demand)
 
     def left_s(self) -> float:
         """Return the seconds until the deadline, 0 after it."""
@@ -136,15 +138,17 @@ class Terms:
 
     def share(self, part: float) -> Terms:
         """Return terms that end after this part, 0…1, of the time that is left."""
-        return self if math.isinf(self.deadline_s) else Terms.within(part * self.left_s(), bulk=self.bulk)
+        return (
+            self if math.isinf(self.deadline_s) else replace(self, deadline_s=time.monotonic() + part * self.left_s())
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self.left_s(), self.bulk)
+        return _arrived, (self.left_s(), self.bulk, self.demand)
 
 
 PATIENT = Terms()
 """Without a deadline: for the command line."""
 
 
-def _arrived(left_s: float, bulk: bool) -> Terms:
-    return Terms.within(left_s, bulk=bulk)
+def _arrived(left_s: float, bulk: bool, demand: float) -> Terms:
+    return Terms.within(left_s, bulk=bulk, demand=demand)

@@ -18,6 +18,8 @@ BACKLOG_S = "backlog_s"
 """What a replica reports: seconds that the work which waits in it takes."""
 REQUEST_S = "request_s"
 """What a replica reports: seconds of work that a request is, on average."""
+DEMAND = "demand"
+"""What a replica reports: searches that came in for each that the ingress took on."""
 
 GROWTH_S = 3.0
 """What the growth of the backlog is measured over."""
@@ -42,10 +44,12 @@ class Meter:
         self._read_s = now_s
         self._item_s = 0.0
         self._request_items = 1.0
+        self._demands: list[float] = []
 
-    def asked(self, items: int) -> None:
-        """Note a request of so many items."""
+    def asked(self, items: int, demand: float = 1.0) -> None:
+        """Note a request of so many items, and how many like it came in for each that was taken on."""
         self._request_items += self.SMOOTHING * (items - self._request_items)
+        self._demands.append(demand)
 
     def began(self, now_s: float) -> None:
         """Note that the model has begun with a batch."""
@@ -66,10 +70,12 @@ class Meter:
             busy_s += now_s - max(self._busy_since_s, self._read_s)
         passed_s = max(now_s - self._read_s, 1e-3)
         self._read_s = now_s
+        demands, self._demands = self._demands, []
         return {
             BUSY: min(1.0, busy_s / passed_s),
             BACKLOG_S: backlog * self._item_s,
             REQUEST_S: self._request_items * self._item_s,
+            DEMAND: statistics.fmean(demands) if demands else 1.0,
         }
 
 
@@ -142,14 +148,15 @@ class StagePolicy:
 def needed(signals: Signals, growth: float, request_s: float, aims: Aims) -> int:
     """Return the replicas that the load of this moment needs.
 
-    The load is the work that is done, plus the work by which the backlog grows: what comes in. What waits comes on
-    top. `growth` is in seconds of work per second.
+    The load is the work that is done, plus the work by which the backlog grows: what comes in, times what comes in
+    for each search that is taken on. What waits comes on top. `growth` is in seconds of work per second.
     """
     busy = sum(report.get(BUSY, 0.0) for report in signals.reports)
     backlog_s = sum(report.get(BACKLOG_S, 0.0) for report in signals.reports) + signals.queued_requests * request_s
     if not busy and not backlog_s and not signals.queued_requests:
         return 0
-    exact = (busy + max(0.0, growth)) / aims.target_utilisation + backlog_s / aims.drain_s
+    demand = statistics.fmean(report.get(DEMAND, 1.0) for report in signals.reports) if signals.reports else 1.0
+    exact = demand * (busy + max(0.0, growth)) / aims.target_utilisation + backlog_s / aims.drain_s
     return max(1, math.ceil(exact - 1e-6))
 
 

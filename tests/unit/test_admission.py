@@ -98,6 +98,15 @@ def test_a_stall_of_a_service_of_which_nothing_is_known_is_waited_for():
     assert not running.refused
 
 
+def test_demand_counts_those_that_were_refused():
+    flooded = service()
+    assert flooded.admission.demand == pytest.approx(1.0)
+    flooded.run(80, 20, 40)
+    assert flooded.admission.demand == pytest.approx(4.0, rel=0.3)
+    flooded.run(10, 40, 50)
+    assert flooded.admission.demand == pytest.approx(1.0)
+
+
 def test_a_first_search_that_takes_long_tells_nothing_of_the_capacity():
     admission = Admission(most=64, goal_s=GOAL_S, now_s=0.0)
     admission.admit(0.0)

@@ -96,10 +96,24 @@ async def test_an_embedder_that_is_away_refuses_at_once():
     assert embedder.calls == 3
 
 
+async def test_an_embedder_that_is_slow_for_some_is_not_away():
+    embedder = Stage()
+    only = EmbedderOrNone(embedder)
+    for _ in range(5):
+        embedder.outcome = "hang"
+        slow = asyncio.create_task(only.embed(CROPS, Terms.within(0.05)))
+        await asyncio.sleep(0.02)
+        embedder.outcome = SEEN
+        assert await only.embed(CROPS, Terms.within(60)) is SEEN
+        with pytest.raises(DeadlineExceeded):
+            await slow
+    assert embedder.calls == 10
+
+
 def test_terms_travel_as_the_time_that_is_left():
-    arrived = pickle.loads(pickle.dumps(Terms.within(10, bulk=True)))
+    arrived = pickle.loads(pickle.dumps(Terms.within(10, bulk=True, demand=2.5)))
     assert 9 < arrived.left_s() <= 10
-    assert arrived.bulk
+    assert (arrived.bulk, arrived.demand) == (True, 2.5)
     assert pickle.loads(pickle.dumps(PATIENT)) == PATIENT
 
 

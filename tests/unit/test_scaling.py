@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.scaling import BACKLOG_S, BUSY, REQUEST_S, Aims, LoopMeter, Meter, Signals, StagePolicy, decide
+from serve_app.scaling import BACKLOG_S, BUSY, DEMAND, REQUEST_S, Aims, LoopMeter, Meter, Signals, StagePolicy, decide
 
 TICK_S = 0.1
 START_S = 5.0
@@ -148,7 +148,7 @@ def test_a_meter_counts_a_batch_that_has_not_ended():
     meter.began(0.5)
     assert meter.report(1.0, backlog=0)[BUSY] == pytest.approx(0.5)
     meter.ended(4, 1.5)
-    assert meter.report(2.0, backlog=8) == pytest.approx({BUSY: 0.5, BACKLOG_S: 2.0, REQUEST_S: 0.25})
+    assert meter.report(2.0, backlog=8) == pytest.approx({BUSY: 0.5, BACKLOG_S: 2.0, REQUEST_S: 0.25, DEMAND: 1.0})
 
 
 def test_a_replica_without_a_model_is_busy_while_it_computes():
@@ -168,3 +168,19 @@ def test_the_policy_reads_what_serve_hands_it():
     context.aggregated_metrics = {BUSY: {"a": 0.1, "b": 0.1}, BACKLOG_S: {"a": 0.0}, "running_requests": {"c": 4.0}}
     context.total_queued_requests = 0.0
     assert StagePolicy()(context)[0] == 3
+
+
+def test_searches_that_are_refused_count_as_load():
+    report = {BUSY: 1.0, BACKLOG_S: 0.5, REQUEST_S: 0.1, DEMAND: 3.0}
+    memory = {}
+    for second in range(6):
+        wanted = decide(Signals(float(second), target=1, running=1, queued_requests=0, reports=[report]), memory, AIMS)
+    assert wanted == 5, "three times the work of one, at 0.7 of a replica's time"
+
+
+def test_demand_is_that_of_the_time_since_the_last_report():
+    meter = Meter(0.0)
+    for demand in (2.0, 4.0):
+        meter.asked(1, demand)
+    assert meter.report(1.0, 0)[DEMAND] == 3.0
+    assert meter.report(2.0, 0)[DEMAND] == 1.0
