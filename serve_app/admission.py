@@ -13,11 +13,11 @@ from serve_app.errors import Overloaded
 SLOT_S = 0.25
 WINDOW_SLOTS = 8
 """Slots that a rate is measured over: 2 s."""
-ARRIVALS = ((4, 1.5), (40, 1.1))
+ARRIVALS = ((4, 1.5), (12, 1.3), (40, 1.1))
 """More comes in than can be answered where arrivals of so many slots are so many times the capacity: 1 s tells of a
 flood, 10 s of a little too much. Shorter or closer, chance would."""
 LEARN = 0.25
-"""Part of the difference that the known capacity follows down by in a slot."""
+"""Part of the difference that the known capacity follows by in a slot: answers come in bursts, batch by batch."""
 BUSY_PART = 0.5
 """There was enough to do where, all the while, what was in work took this part of the goal."""
 STALL = 0.5
@@ -36,13 +36,14 @@ class Admission:
     """Refuse what would wait longer than `goal_s` because more comes in than the service can answer.
 
     At most `most` searches are in work. Below that, a queue alone is no reason to refuse: after a stall, or in a
-    burst, it drains by itself. Only while more comes in than was ever answered lately does it stand, and then its
-    length is kept to what is answered within `goal_s` (Little's law). The capacity is learnt from answers, once there
-    was enough to do; before, `most` alone bounds what waits.
+    burst, it drains by itself, as long as it is answered within `last_s`. Only while more comes in than was ever
+    answered lately does it stand, and then its length is kept to what is answered within `goal_s` (Little's law). The
+    capacity is learnt from answers, once there was enough to do; before, `most` alone bounds what waits.
     """
 
-    def __init__(self, *, most: int, goal_s: float, now_s: float) -> None:
+    def __init__(self, *, most: int, goal_s: float, last_s: float, now_s: float) -> None:
         self.goal_s = goal_s
+        self.last_s = last_s
         self._most = most
         self.in_work = 0
         self._bulk_in_work = 0
@@ -91,10 +92,10 @@ class Admission:
         self._least_in_work = min(self._least_in_work, self.in_work)
 
     def _is_overloaded(self, bulk: bool) -> bool:
-        if not self._floods:
+        if not self._known:
             return False
-        goal_s = BULK_SHARE * self.goal_s if bulk else self.goal_s
-        return self.in_work / self._capacity > goal_s
+        longest_s = self.goal_s if self._floods else max(self.goal_s, self.last_s)
+        return self.in_work / self._capacity > (BULK_SHARE * longest_s if bulk else longest_s)
 
     def _retry_s(self) -> float:
         """Return how long what is in work takes."""
@@ -118,15 +119,17 @@ class Admission:
         self._slot = slot
 
     def _learn(self) -> None:
-        rate = sum(answered for answered, _ in self._answers) / (WINDOW_SLOTS * SLOT_S)
-        least_in_work = min(least for _, least in self._answers)
-        busy = least_in_work > BUSY_PART * self.goal_s * rate
+        answered = [answered for answered, _ in self._answers]
+        rate = sum(answered) / (WINDOW_SLOTS * SLOT_S)
+        busy = min(least for _, least in self._answers) > BUSY_PART * self.goal_s * rate
+        # A stall that has just ended still weighs on the rate.
+        resumes = 2 * sum(answered[: WINDOW_SLOTS // 2]) < sum(answered[WINDOW_SLOTS // 2 :])
         if rate >= self._capacity:
-            self._capacity = rate
-        elif not busy:
-            return  # There was not enough to do to tell.
+            self._capacity += (LEARN if self._known else 1.0) * (rate - self._capacity)
+        elif not busy or resumes:
+            return  # There was not enough to do to tell, or not all the while.
         elif rate < STALL * self._capacity:
             self._capacity = max(STALL_DECAY * self._capacity, LEAST_CAPACITY)
         else:
             self._capacity += LEARN * (rate - self._capacity)
-        self._known |= busy and 0 < rate >= STALL * self._capacity
+        self._known |= busy and not resumes and 0 < rate >= STALL * self._capacity

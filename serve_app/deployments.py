@@ -63,7 +63,7 @@ RETRY_SHARE = 0.1
 QUIET_S = 10.0
 """A stage that has not answered for so long may have gone to zero."""
 PATIENT_PART = 0.6
-"""Part of a search's time that it may wait for replicas that are to come."""
+"""Part of a search's time that it may wait for others, or for replicas that are to come."""
 GRACE_S = 0.1
 """Stages end at a search's deadline by themselves, and say more of it."""
 
@@ -295,7 +295,9 @@ class Ingress:
             rows_per_product=config.searcher.candidates_per_product,
             refused=() if config.degradation.partial_index else (PARTIAL_INDEX,),
         )
-        self._admission = Admission(most=most, goal_s=config.ingress.latency_goal_s, now_s=time.monotonic())
+        self._admission = Admission(
+            most=most, goal_s=config.ingress.latency_goal_s, last_s=math.inf, now_s=time.monotonic()
+        )
         self._index = IndexView(None, "the index has not been looked at yet")
         self._was_ready = False
         self._missing = False
@@ -333,7 +335,8 @@ class Ingress:
             raise IndexMissing(self._index.reason)
         # Where no stage goes to zero, a new replica is there later than any search may wait for it.
         patient = bool(self._stages.from_zero) and (self._can_grow or self._stages.is_waking())
-        self._admission.goal_s = PATIENT_PART * self._deadline_s if patient else self._config.ingress.latency_goal_s
+        self._admission.last_s = PATIENT_PART * self._deadline_s
+        self._admission.goal_s = self._admission.last_s if patient else self._config.ingress.latency_goal_s
         self._admission.admit(time.monotonic())
         answered = False
         try:

@@ -1,5 +1,6 @@
 """What is taken on under load, in a stall and in a burst: a service simulated on a fake clock."""
 
+import contextlib
 import heapq
 import random
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class Service:
 
 def fresh(rate: float = 20.0, stalls: tuple[float, float] = (0.0, 0.0)) -> Service:
     """Return a service of which nothing is known."""
-    return Service(rate, Admission(most=64, goal_s=GOAL_S, now_s=0.0), stalls)
+    return Service(rate, Admission(most=64, goal_s=GOAL_S, last_s=3 * GOAL_S, now_s=0.0), stalls)
 
 
 def service(rate: float = 20.0, stalls: tuple[float, float] = (0.0, 0.0)) -> Service:
@@ -74,6 +75,31 @@ def test_what_is_accepted_in_a_tenfold_overload_stays_fast():
     answered = [latency_s for at_s, latency_s in running.latencies if at_s >= 20]
     assert sorted(answered)[int(0.99 * len(answered))] < 2 * GOAL_S
     assert len(answered) > 0.95 * 20 * 300, "what can be answered is"
+
+
+def test_searches_that_could_not_be_answered_in_time_are_refused_though_no_flood_is_told():
+    stalled = service()
+    stalled.stalls = (30.0, 40.0)
+    stalled.run(15, 20, 45)
+    assert stalled.refused
+    assert stalled.worst_s() <= 10.0 + 3 * GOAL_S + 1.0
+
+
+def test_answers_in_bursts_are_not_taken_for_more_capacity():
+    """Ten searches at once every two seconds are five a second."""
+    admission = Admission(most=64, goal_s=GOAL_S, last_s=3 * GOAL_S, now_s=0.0)
+    taken = 0
+    for tick in range(800):
+        now_s = tick / 10
+        with contextlib.suppress(Overloaded):
+            admission.admit(now_s)
+            taken += 1
+        if tick % 20 == 0:
+            for _ in range(min(10, taken)):
+                admission.leave(now_s, answered=True)
+                taken -= 1
+    assert admission.capacity == pytest.approx(5, rel=0.2)
+    assert taken <= 10 + 2 * 5 * GOAL_S
 
 
 def test_load_after_an_overload_is_taken_at_once():
@@ -108,7 +134,7 @@ def test_demand_counts_those_that_were_refused():
 
 
 def test_a_first_search_that_takes_long_tells_nothing_of_the_capacity():
-    admission = Admission(most=64, goal_s=GOAL_S, now_s=0.0)
+    admission = Admission(most=64, goal_s=GOAL_S, last_s=3 * GOAL_S, now_s=0.0)
     admission.admit(0.0)
     admission.leave(3.4, answered=True)
     admission.admit(3.45)
@@ -155,7 +181,7 @@ def test_a_service_that_lost_replicas_learns_its_new_capacity():
 
 
 def test_more_than_the_most_is_refused_before_anything_is_known():
-    admission = Admission(most=2, goal_s=GOAL_S, now_s=0.0)
+    admission = Admission(most=2, goal_s=GOAL_S, last_s=3 * GOAL_S, now_s=0.0)
     admission.admit(0.0)
     admission.admit(0.0)
     with pytest.raises(Overloaded):
@@ -165,7 +191,7 @@ def test_more_than_the_most_is_refused_before_anything_is_known():
 
 
 def test_bulk_calls_leave_half_of_the_room_to_searches():
-    admission = Admission(most=4, goal_s=GOAL_S, now_s=0.0)
+    admission = Admission(most=4, goal_s=GOAL_S, last_s=3 * GOAL_S, now_s=0.0)
     admission.admit(0.0, bulk=True)
     admission.admit(0.0, bulk=True)
     with pytest.raises(Overloaded):
