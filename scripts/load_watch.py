@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -15,6 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from scripts.measuring import descendants, memory_mib
 
 EVERY_S = 1.0
+HEALTH_S = 12.0
+"""Ray Serve tells of a replica's health at each check alone, every 10 s by default."""
 
 WANTED = "ray_serve_autoscaling_target_replicas"
 HEALTHY = "ray_serve_deployment_replica_healthy"
@@ -29,6 +32,8 @@ class Sample:
 
     at_s: float
     wanted: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    healthy: set[tuple[str, str]] = field(default_factory=set)
+    """Stages and replicas that were just found healthy."""
     ready: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     batches: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     items: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -45,8 +50,8 @@ def read(text: str, at_s: float) -> Sample:
         for name, labels, value, *_ in family.samples:
             if name == WANTED:
                 sample.wanted[labels["deployment"]] = value
-            elif name == HEALTHY:
-                sample.ready[labels["deployment"]] += value
+            elif name == HEALTHY and value:
+                sample.healthy.add((labels["deployment"], labels["replica"]))
             elif name == IN_FLIGHT:
                 sample.in_flight += value
             elif name == CAPACITY:
@@ -56,6 +61,15 @@ def read(text: str, at_s: float) -> Sample:
             elif name == f"{BATCH}_sum":
                 sample.items[labels["stage"]] += value
     return sample
+
+
+def count_ready(samples: Sequence[Sample]) -> None:
+    """Count each stage's replicas that were found healthy lately."""
+    seen_s: dict[tuple[str, str], float] = {}
+    for sample in samples:
+        seen_s |= dict.fromkeys(sample.healthy, sample.at_s)
+        for (stage, _), at_s in seen_s.items():
+            sample.ready[stage] += at_s > sample.at_s - HEALTH_S
 
 
 class Watch:
@@ -81,6 +95,7 @@ class Watch:
 
     def samples(self, start_s: float) -> list[Sample]:
         """Return what was seen from `start_s` of the monotonic clock on, which is their zero."""
+        count_ready(self._samples)
         return [replace(each, at_s=each.at_s - start_s) for each in self._samples if each.at_s >= start_s]
 
     def _look(self) -> None:

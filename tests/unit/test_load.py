@@ -108,9 +108,15 @@ ray_shoplens_batch_items_count{stage="embed"} 2.0
 
 def test_metrics_are_summed_over_replicas():
     sample = load_watch.read(METRICS, at_s=1.0)
-    assert (sample.wanted["Detector"], sample.ready["Detector"]) == (3, 2)
+    assert (sample.wanted["Detector"], sample.healthy) == (3, {("Detector", "a"), ("Detector", "c")})
     assert sample.in_flight == 9
     assert (sample.items["embed"], sample.batches["embed"]) == (9, 2)
+
+
+def test_a_replica_is_ready_until_its_health_was_long_not_told():
+    samples = [Sample(0.0, healthy={("Embedder", "a")}), Sample(5.0, healthy={("Embedder", "b")}), Sample(14.0)]
+    load_watch.count_ready(samples)
+    assert [sample.ready["Embedder"] for sample in samples] == [1, 2, 1]
 
 
 def test_the_page_shows_goals_and_pictures_and_needs_nothing_beside_it(tmp_path: Path):
