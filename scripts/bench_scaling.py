@@ -1,7 +1,8 @@
-"""Compare our scaling policy with Ray Serve's on the same curves of load, and one replica with eight.
+"""Compare our scaling policy with Ray Serve's on the same curves of load, one replica with eight, and overload two.
 
 The models are stand-ins that sleep, so that two cores are enough for eight replicas: on several Ray nodes of this
-machine, each with a GPU that is only a number. HTTP, ingress, batcher, searcher and Milvus are the service's own.
+machine, each with a GPU that is only a number. HTTP, ingress, batcher, searcher and Milvus are the service's own,
+with a cluster's settings.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from typing import Any, Self
 import httpx
 from rich.console import Console
 
-from scripts.load_outcome import Answered, between, latency_s
+from scripts.load_goals import overload_goals
+from scripts.load_outcome import Answered, answered_rate, between, latency_s
 from scripts.load_schedule import Schedule
 from scripts.load_test import probe, send
 from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, free_port
@@ -32,19 +34,26 @@ from scripts.stand_in_service import Times, fill, photo, serving_stand_ins
 from serve_app.cli.local import set_ray_environment
 from serve_app.config import Config
 from serve_app.errors import ShoplensError
+from serve_app.ray_environment import CLUSTER
 
-TIMES = Times(photo_s=0.04, crop_s=0.05)
+TIMES = Times(photo_s=0.1, crop_s=0.15)
+"""Slow enough that two cores carry all that eight replicas need besides."""
 RATE_OF_ONE = 1 / (4 * TIMES.crop_s)
-"""A photo is four crops, so five photos a second."""
+"""A photo is four crops, so less than two photos a second."""
 MOST_REPLICAS = 8
 NODES = 4
 GPUS = 2 * MOST_REPLICAS
-GOAL_S = 1.0
+GOAL_S = 2.0
+"""Three times what an answer takes that waits for nothing."""
 FAST_SHARE = 0.95
 CURVES = ("step", "ramp", "spike")
 BASE, PEAK = 0.6, 5.0
 """Load as a multiple of what one embedder answers."""
 LINEAR_GOAL = 0.85
+OVERLOADED_REPLICAS = 2
+OVERLOAD_BASE, OVERLOAD_PEAK = 0.9, 10.0
+"""Load as a multiple of what those replicas answer."""
+OVERLOAD_S, QUICK_OVERLOAD_S = 600.0, 80.0
 SERVE_DEFAULT = {"min_replicas": 1, "max_replicas": MOST_REPLICAS}
 SERVE_TUNED = SERVE_DEFAULT | {
     "target_ongoing_requests": 2,
@@ -58,6 +67,9 @@ POLICIES: Mapping[str, Mapping[str, Any] | None] = {
     "Serve, tuned": SERVE_TUNED,
     "ours": None,
 }
+
+
+PARTS = ("linear", "overload", "curves")
 
 
 def main() -> int:
@@ -80,8 +92,12 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="shoplens-scaling-") as folder, _cluster(Path(folder)) as config:
             photos = [photo(Path(folder))]
-            _linear(report, config, photos, console)
-            _compare(report, config, photos, seconds, ("step",) if arguments.quick else CURVES, console)
+            if "linear" in arguments.parts:
+                _linear(report, config, photos, console)
+            if "overload" in arguments.parts:
+                _overload(report, config, photos, QUICK_OVERLOAD_S if arguments.quick else OVERLOAD_S, console)
+            if "curves" in arguments.parts:
+                _compare(report, config, photos, seconds, ("step",) if arguments.quick else CURVES, console)
     except (ShoplensError, httpx.HTTPError, OSError, TimeoutError, RuntimeError) as error:
         console.print(f"could not run: {error}", markup=False)
         return EXIT_COULD_NOT_RUN
@@ -93,7 +109,8 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one minute of one curve")
+    parser.add_argument("parts", nargs="*", default=PARTS, choices=PARTS, help="what to measure; default: all")
+    parser.add_argument("--quick", action="store_true", help="one minute of one curve, and a short overload")
     parser.add_argument("--seconds", type=float, help="of each curve; default: 180")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -104,6 +121,7 @@ def _arguments() -> argparse.Namespace:
 def _cluster(folder: Path) -> Iterator[Config]:
     """Yield the settings of a service on several Ray nodes, with a small index."""
     os.environ["PYTHONPATH"] = str(Path.cwd())
+    os.environ.update(CLUSTER)
     set_ray_environment()
     import ray
     from ray import serve
@@ -127,14 +145,14 @@ def _cluster(folder: Path) -> Iterator[Config]:
             cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
-def _stages(min_replicas: int) -> dict[str, Any]:
-    scaling = {"min_replicas": min_replicas, "max_replicas": MOST_REPLICAS}
+def _stages(min_replicas: int, max_replicas: int = MOST_REPLICAS) -> dict[str, Any]:
+    scaling = {"min_replicas": min_replicas, "max_replicas": max_replicas}
     stage = {"num_gpus": 1.0, "device": "cuda", "num_cpus": 0.1, "scaling": scaling}
     return {
         "detector": stage,
         "embedder": stage,
         "limits": {"deadline_s": 10.0},
-        "ingress": {"max_in_flight": 200, "num_cpus": 0.1},
+        "ingress": {"max_in_flight": 200, "num_cpus": 0.1, "latency_goal_s": GOAL_S},
     }
 
 
@@ -149,6 +167,26 @@ def _linear(report: Report, config: Config, photos: Sequence[Path], console: Con
             report.rows.append({"replicas": str(replicas), "searches/s": rates[replicas]})
     gained = rates[MOST_REPLICAS] / (MOST_REPLICAS * rates[1])
     report.goals.append(Goal(f"throughput of {MOST_REPLICAS} replicas, of linear", gained, LINEAR_GOAL, "higher"))
+
+
+def _overload(report: Report, config: Config, photos: Sequence[Path], seconds: float, console: Console) -> None:
+    with (
+        console.status(f"overload: {seconds:.0f} s …"),
+        serving_stand_ins(config, TIMES, _stages(OVERLOADED_REPLICAS, OVERLOADED_REPLICAS)) as url,
+    ):
+        capacity = asyncio.run(probe(url, photos, connections=8 * OVERLOADED_REPLICAS))
+        schedule = Schedule("step", OVERLOAD_BASE * capacity, OVERLOAD_PEAK * capacity, seconds)
+        answers, samples = send(url, photos, schedule, seed=1, pid=os.getpid())
+    peak = schedule.peak() or (0.0, 0.0)
+    for part, span in {"before": (0.0, peak[0]), "overload": peak, "after": (peak[1], seconds)}.items():
+        due = between(answers, *span)
+        report.rows.append({
+            "overload": part, "due": len(due), "refused": sum(each.is_refused for each in due),
+            "failed": sum(each.is_failed for each in due), "searches/s": answered_rate(answers, *span),
+            "p50 ms": 1e3 * latency_s(due, 0.5), "p99 ms": 1e3 * latency_s(due, 0.99),
+        })  # fmt: skip
+    report.goals.append(Goal("overload: failed", sum(each.is_failed for each in answers), 0, "lower"))
+    report.goals += overload_goals(schedule, answers, samples)
 
 
 class _Replicas:

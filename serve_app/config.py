@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from serve_app.errors import BadConfig
@@ -171,10 +181,50 @@ class MilvusConfig(Section):
 class ImportConfig(Section):
     views: Literal["whole", "whole+object"] = Field("whole+object", description="which views of an image are indexed")
     min_confidence: float = Field(0.4, ge=0, le=1, description="a main object below gets no view of its own")
-    block_rows: int = Field(64, ge=1, description="images per block of the pipeline")
+    min_side_px: int = Field(32, ge=1, description="smaller images are left out")
+    block_rows: int = Field(64, ge=1, description="images that are compared with the index at once")
+    images_at_once: int = Field(16, ge=1, description="images that are read, and go through the models, together")
+    readers: int = Field(1, ge=1, description="workers that read, compare and decode")
     workers: int = Field(1, ge=1, description="model workers")
-    threads: int = Field(2, ge=1, description="CPU threads of each model worker")
+    writers: int = Field(1, ge=1, description="workers that write to Milvus")
+    writes_at_once: int = Field(4, ge=1, description="writes that a writer has under way")
+    threads: int = Field(2, ge=1, description="CPU threads of each reader and of each model worker")
     device: Device = Field("cpu", description="`cpu` or `cuda`")
+    max_error_ratio: float = Field(
+        0.05, ge=0, le=1, description="an import of which more is left out ends with an error, and removes nothing"
+    )
+    max_removed_share: float = Field(
+        0.1, ge=0, le=1, description="a full feed that lacks more of what it held needs --yes to remove it"
+    )
+
+
+HostPattern = Annotated[
+    str, StringConstraints(to_lower=True, pattern=r"^(\*\.)?[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*$", max_length=253)
+]
+
+
+class FetchConfig(Section):
+    """Which URLs may be fetched, and how politely."""
+
+    allow_hosts: tuple[HostPattern, ...] = Field(
+        (), description="hosts that may be fetched from, `*.example.com` for all below a name; default: all public ones"
+    )
+    allow_private: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="networks that may be fetched from though they are not public, as `10.20.0.0/16`"
+    )
+    connections: int = Field(64, ge=1, description="most requests at once, in all")
+    connections_per_host: int = Field(8, ge=1, description="most requests at once to one host")
+    requests_per_s_per_host: float = Field(50, gt=0, description="most requests to one host in a second")
+    timeout_s: float = Field(20, gt=0, description="seconds until an attempt is given up, redirects and body included")
+    connect_timeout_s: float = Field(5, gt=0, description="seconds until a connection attempt is given up")
+    attempts: int = Field(3, ge=1, description="most attempts at a URL whose server fails, is away or is too busy")
+    max_redirects: int = Field(5, ge=0, description="most redirects that are followed")
+    longest_wait_s: float = Field(
+        30, ge=1, description="a server's wish (Retry-After) to be left alone for longer is a failure"
+    )
+    user_agent: str = Field(
+        "Shoplens", pattern=r"^[ -~]+$", description="what servers are told; best with an address you can be reached at"
+    )
 
 
 class Config(BaseSettings):
@@ -206,6 +256,7 @@ class Config(BaseSettings):
     embedder: EmbedderConfig = EmbedderConfig()
     searcher: SearcherConfig = SearcherConfig()
     importing: ImportConfig = Field(ImportConfig(), alias="import")
+    fetch: FetchConfig = FetchConfig()
 
     @model_validator(mode="after")
     def _ingress_refuses_first(self) -> Self:

@@ -112,6 +112,13 @@ class Hit:
     currency: str
     in_stock: bool
     data: Mapping[str, Any]
+    duplicate_of: str = ""
+    """The image that shows the same picture and was in the index before."""
+
+    @property
+    def picture(self) -> str:
+        """Return what all images of one picture share."""
+        return self.duplicate_of or self.image_id
 
 
 @dataclass(frozen=True, slots=True)

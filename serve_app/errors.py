@@ -19,10 +19,17 @@
     │   │   ├── DeviceFailed     503 stage_unavailable: the GPU is of no use to this process any more
     │   │   └── DeviceOutOfMemory
     │   └── DeadlineExceeded     504 deadline_exceeded
+    ├── FetchFailed              502 fetch_failed: the file at a URL can't be had
+    │   ├── UrlRefused           422 url_refused
+    │   ├── UrlNotFound          422 not_found
+    │   ├── FetchDenied          422 fetch_denied
+    │   └── FetchTimeout         504 fetch_timeout
     └── SetupError               the operator can mend it
         ├── BadConfig
         ├── BadWeights
         ├── BadManifest
+        ├── TooMuchGone
+        ├── TooManyProblems
         └── NotVerified
 
 Every error takes one positional message, so that it survives pickling between processes.
@@ -134,6 +141,35 @@ class DeadlineExceeded(Unavailable):
     code = "deadline_exceeded"
 
 
+class FetchFailed(ShoplensError):
+    """The file at a URL can't be had; `retry_after_s` is set where it may be later."""
+
+    status = 502
+    code = "fetch_failed"
+
+
+class UrlRefused(FetchFailed):
+    """The settings, or the rules of safe fetching, keep this URL from being asked for."""
+
+    status = 422
+    code = "url_refused"
+
+
+class UrlNotFound(FetchFailed):
+    status = 422
+    code = "not_found"
+
+
+class FetchDenied(FetchFailed):
+    status = 422
+    code = "fetch_denied"
+
+
+class FetchTimeout(FetchFailed):
+    status = 504
+    code = "fetch_timeout"
+
+
 class SetupError(ShoplensError):
     code = "setup"
 
@@ -148,6 +184,18 @@ class BadWeights(SetupError):
 
 class BadManifest(SetupError):
     code = "bad_manifest"
+
+
+class TooMuchGone(SetupError):
+    """A full feed lacks so much of what it held that it may be the feed that is broken."""
+
+    code = "too_much_gone"
+
+
+class TooManyProblems(SetupError):
+    """Much of a manifest could not be imported."""
+
+    code = "too_many_problems"
 
 
 class NotVerified(SetupError):

@@ -24,6 +24,11 @@ MAIN_AREA = 0.10
 WITH_WHOLE_AREA = 0.5
 """An object that covers more of a photo is searched by its crop and by the whole photo together."""
 
+SAME_PICTURE_BITS = 4
+"""Bits of 64 in which the perceptual hashes of one picture may differ, resized or compressed anew."""
+SAME_PICTURE_SCORE = 0.985
+"""Cosine of the embeddings of one picture: the hash knows no colours, and a style in red is not the one in blue."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectList:
@@ -93,3 +98,10 @@ def query_lists(found: Sequence[Detection], searched: int) -> tuple[ObjectList, 
 
 def _is_main(detection: Detection) -> bool:
     return (detection.confidence or 0.0) >= MAIN_CONFIDENCE and detection.box.area >= MAIN_AREA
+
+
+def is_same_picture(phash: str, other: str, score: float) -> bool:
+    """Tell whether two images are one picture, by their perceptual hashes of 16 hex digits and their cosine."""
+    if not phash or not other or score < SAME_PICTURE_SCORE:
+        return False
+    return (int(phash, 16) ^ int(other, 16)).bit_count() <= SAME_PICTURE_BITS

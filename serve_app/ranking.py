@@ -8,7 +8,7 @@ from serve_app.domain import Hit
 
 
 def group(hits: Iterable[Hit], *, min_score: float | None = None) -> list[Hit]:
-    """Keep each product's best hit, best product first.
+    """Keep each product's best hit, best product first, and of products with one picture the first.
 
     Equal scores are ordered by product id, so that the same photo always gets the same page.
     """
@@ -19,7 +19,10 @@ def group(hits: Iterable[Hit], *, min_score: float | None = None) -> list[Hit]:
         known = best.get(hit.product_id)
         if known is None or (hit.score, known.row_id) > (known.score, hit.row_id):
             best[hit.product_id] = hit
-    return sorted(best.values(), key=lambda hit: (-hit.score, hit.product_id))
+    page: dict[str, Hit] = {}
+    for hit in sorted(best.values(), key=lambda hit: (-hit.score, hit.product_id)):
+        page.setdefault(hit.picture, hit)
+    return list(page.values())
 
 
 def needs_more(

@@ -1,8 +1,8 @@
-"""The import's models on Ray Data: blocks of entries in, outcomes out, in bounded memory.
+"""An import's stages on Ray Data: blocks of entries in, outcomes out, in bounded memory.
 
-One task reads the manifest as a stream; a pool of workers, each with the models and a connection of its own,
-takes blocks from it. What waits between them is entries, never pixels, and Ray Data holds the reader back while
-the workers are busy.
+One task reads the manifest as a stream. Readers compare its images with the index and decode them, model workers embed
+them, writers store them: three pools of actors, each of its own size. Ray Data holds a stage back while the next one
+is busy.
 """
 
 from __future__ import annotations
@@ -26,63 +26,116 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from serve_app.catalogue.importer import Importer, load_models
-from serve_app.catalogue.manifest import Entry, Problem, base_folder, read
+from serve_app.catalogue.embedding import embed as embed_images
+from serve_app.catalogue.embedding import load_models
+from serve_app.catalogue.importer import Step
+from serve_app.catalogue.manifest import Entry, Problem, read
+from serve_app.catalogue.preparing import Event, Preparer
+from serve_app.catalogue.reading import ImageReader
+from serve_app.catalogue.recording import record
 from serve_app.catalogue.report import Outcome, Status
 from serve_app.config import Config, MilvusConfig
 from serve_app.errors import ShoplensError, StageUnavailable
 from serve_app.milvus.client import connect
-from serve_app.milvus.writer import index_writer
+from serve_app.milvus.writer import MilvusWriter, TargetWriter, index_writer
 
-OBJECT_STORE_BYTES = 128 * 2**20
-"""Entries and outcomes are texts; pixels stay inside their worker."""
-BLOCKS_PER_WORKER = 2
+log = logging.getLogger(__name__)
+
+OBJECT_STORE_BYTES = 512 * 2**20
+"""Room for some portions of photos (preparing.PIXEL_BYTES) on their way to the models."""
+TASKS_PER_ACTOR = 2
 """One in work, one that waits."""
-READER_CPUS = 0.5
+READER_CPUS = 0.0
 """Unlike a worker's share, or Ray Data would put the reader into a worker, and all work into one."""
+WRITER_CPUS = 0.25
+RESTARTS = 3
+"""Of the stages on this machine after a worker ended: one that is killed for its memory would be killed for ever."""
 
-# Rows of the pipeline. A row holds a whole block as one JSON text, so that Arrow guesses no types.
+# Rows of the pipeline. Arrow is to guess no types: entries and outcomes are JSON texts, images are pickled.
 BLOCK = "block"
 OUTCOMES = "outcomes"
+IMAGES = "images"
+SECONDS = "seconds"
 FAILURE = "failure"
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Name what is to be imported: the entries of `first`, then those of the manifest after `after_row`."""
+    """Name what is to be imported: the entries of `first`, then those of the manifest after `settled` rows."""
 
     manifest: Path
-    first: Sequence[Entry]
-    after_row: int
+    first: Sequence[Entry | Problem]
+    settled: int
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Name where the rows go, and the time of the event that they are of."""
+    """Name where the rows go, and the event that they are of."""
 
     uri: str
     model: str
-    updated_at: int
+    event: Event
     collection: str | None = None
     """One that is being filled; None for the one that the model's searches use."""
 
+    def writer(self, config: Config) -> MilvusWriter | TargetWriter:
+        """Return a writer with a connection and the password of this process."""
+        milvus = _with_secrets(config.milvus)
+        return index_writer(connect(milvus, self.uri), milvus, config.catalogue, self.model, self.collection)
 
-def embed(config: Config, work: Work, target: Target, *, address: str | None = None) -> Iterator[list[Outcome]]:
+
+def embed(config: Config, work: Work, base: str, target: Target, *, address: str | None = None) -> Iterator[Step]:
     """Import with the models; yields outcomes as they become certain.
 
-    Starts a Ray of its own unless `address` is given. The environment of `serve_app.ray_environment` has to be set
-    before this module is imported. Raises MilvusUnavailable, DeadlineExceeded, BadWeights, BadConfig or
-    StageUnavailable; every outcome that was yielded before counts.
+    Images are relative to `base`. Starts a Ray of its own unless `address` is given. The environment of
+    `serve_app.ray_environment` has to be set before this module is imported. Raises MilvusUnavailable,
+    DeadlineExceeded, BadWeights, BadConfig or StageUnavailable; every outcome that was yielded before counts.
     """
+    done = _Rows()
+    restarts = RESTARTS
     with _ray(config, address):
-        try:
-            for row in _pipeline(config, work, target, restarts=address is not None).iter_rows():
-                if row[FAILURE]:
-                    raise _failure(row[FAILURE])
-                yield [Outcome(**values | {"status": Status(values["status"])}) for values in json.loads(row[OUTCOMES])]
-        except RayError as error:
-            raise StageUnavailable(f"a worker of the import ended: {_first_line(error)}") from error
+        while True:
+            try:
+                for step in _steps(config, work, base, target, done, restarts=-1 if address else 0):
+                    yield step
+                    done.add(outcome.row for outcome in step.outcomes)
+                return
+            except RayError as error:
+                if address is not None or not restarts:
+                    raise StageUnavailable(f"a worker of the import ended: {_first_line(error)}") from error
+                restarts -= 1
+                log.warning("a worker of the import ended; started anew", extra={"reason": _first_line(error)})
+
+
+def _steps(config: Config, work: Work, base: str, target: Target, done: _Rows, *, restarts: int) -> Iterator[Step]:
+    with warnings.catch_warnings():
+        # Ray 2.60 has no other way to say what is deprecated here, and takes it away in 2.64.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        rows = _pipeline(config, work, base, target, done, restarts=restarts)
+    for row in rows.iter_rows():
+        if row[FAILURE]:
+            raise _failure(row[FAILURE])
+        yield Step(
+            [Outcome(**each | {"status": Status(each["status"])}) for each in json.loads(row[OUTCOMES])],
+            json.loads(row[SECONDS]),
+        )
+
+
+class _Rows:
+    """A set of row numbers, of a bit each."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def add(self, rows: Iterable[int]) -> None:
+        for row in rows:
+            self._bits.extend(bytes(max(0, row // 8 + 1 - len(self._bits))))
+            self._bits[row // 8] |= 1 << row % 8
+
+    def __contains__(self, row: int) -> bool:
+        return row // 8 < len(self._bits) and bool(self._bits[row // 8] >> row % 8 & 1)
 
 
 @contextmanager
@@ -90,7 +143,7 @@ def _ray(config: Config, address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {
-            "num_cpus": config.importing.workers + 1,
+            "num_cpus": config.importing.readers + config.importing.workers + config.importing.writers,
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
@@ -105,52 +158,88 @@ def _ray(config: Config, address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _pipeline(config: Config, work: Work, target: Target, *, restarts: bool) -> ray.data.Dataset:
+def _pipeline(config: Config, work: Work, base: str, target: Target, done: _Rows, *, restarts: int) -> ray.data.Dataset:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     # A row is a block: nothing is gathered into larger ones before it is passed on.
     context.target_max_block_size = 1
+    options = config.importing
+    config = _without_secrets(config)
     source = ray.data.read_datasource(
-        _ManifestSource(work, config.importing.block_rows), override_num_blocks=1, num_cpus=READER_CPUS
+        _ManifestSource(work, done, options.block_rows),
+        override_num_blocks=1,
+        num_cpus=READER_CPUS,
+        # The manifest lies on the driver's machine.
+        ray_remote_args={
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        },
     )
-    # On one machine, a worker that died was killed for its memory, and would be again.
-    remote = {} if restarts else {"max_restarts": 0}
-    with warnings.catch_warnings():
-        # Ray 2.60 has no other way to say max_restarts, and takes this one away in 2.64.
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        rows: ray.data.Dataset = source.map_batches(
-            _Worker,
-            fn_constructor_args=(_without_secrets(config), base_folder(work.manifest), target),
-            batch_size=1,
-            compute=ActorPoolStrategy(size=config.importing.workers, max_tasks_in_flight_per_actor=BLOCKS_PER_WORKER),
-            num_cpus=1,
-            num_gpus=0 if config.importing.device == "cpu" else 1,
-            **remote,
-        )
-    return rows
+    prepared = _stage(source, _Prepare, (config, base, target), options.readers, restarts)
+    gpus = 0 if options.device == "cpu" else 1
+    embedded = _stage(prepared, _Embed, (config, target.model), options.workers, restarts, num_gpus=gpus)
+    return _stage(
+        embedded,
+        _Record,
+        (config, target),
+        options.writers,
+        restarts,
+        num_cpus=WRITER_CPUS,
+        calls=options.writes_at_once,
+    )
+
+
+def _stage(
+    rows: ray.data.Dataset,
+    cls: type[_Stage],
+    arguments: tuple[Any, ...],
+    size: int,
+    restarts: int,
+    *,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+    calls: int = 1,
+) -> ray.data.Dataset:
+    """Put rows through a pool of actors, each of which works on so many at once."""
+    pool = ActorPoolStrategy(
+        size=size,
+        max_tasks_in_flight_per_actor=TASKS_PER_ACTOR * calls,
+        max_concurrent_calls_per_actor=calls,
+        enable_true_multi_threading=calls > 1,
+    )
+    staged: ray.data.Dataset = rows.map_batches(
+        cls,
+        fn_constructor_args=arguments,
+        batch_size=1,
+        compute=pool,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        max_restarts=restarts,
+    )
+    return staged
 
 
 class _ManifestSource(Datasource):
     """Read a manifest in one task that yields its blocks one by one."""
 
-    def __init__(self, work: Work, block_rows: int) -> None:
+    def __init__(self, work: Work, done: _Rows, block_rows: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._work = work
+        self._done = done
         self._block_rows = block_rows
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
-        work, block_rows = self._work, self._block_rows
+        work, done, block_rows = self._work, self._done, self._block_rows
         metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(lambda: _blocks(work, block_rows), metadata)]
+        return [ReadTask(lambda: _blocks(work, done, block_rows), metadata)]
 
 
-def _blocks(work: Work, block_rows: int) -> Iterator[pa.Table]:
-    rest = (entry for entry in read(work.manifest) if entry.row > work.after_row)
-    entries = chain(work.first, rest)
+def _blocks(work: Work, done: _Rows, block_rows: int) -> Iterator[pa.Table]:
+    left = chain(work.first, islice(read(work.manifest), work.settled, None))
+    entries = (entry for entry in left if entry.row not in done)
     while block := list(islice(entries, block_rows)):
         yield pa.table({BLOCK: [json.dumps([_to_json(entry) for entry in block])]})
 
@@ -163,31 +252,81 @@ def _of_json(kind: str, values: Mapping[str, Any]) -> Entry | Problem:
     return Problem(**values) if kind == Problem.__name__ else Entry(**values)
 
 
-class _Worker:
-    """Run an Importer in a process of its own; its errors are handed on as a row, whole and without a traceback."""
+Row = dict[str, Any]
 
-    def __init__(self, config: Config, base: Path, target: Target) -> None:
-        self._failed = False
-        milvus = _with_secrets(config.milvus)
-        writer = index_writer(connect(milvus, target.uri), milvus, config.catalogue, target.model, target.collection)
-        self._importer = Importer(
-            config, base, writer, lambda: load_models(config, target.model), updated_at=target.updated_at
-        )
 
-    def __call__(self, batch: Mapping[str, Iterable[str]]) -> Iterator[dict[str, list[Any]]]:
-        for text in batch[BLOCK]:
-            if self._failed:
-                return
+class _Stage:
+    """Do a stage's part for each row; an error of ours is handed on as a row, whole and without a traceback."""
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, list[Any]]]:
+        names = list(batch)
+        for values in zip(*batch.values(), strict=True):
+            row = dict(zip(names, values, strict=True))
             try:
-                for outcomes in self._importer.run([_of_json(*entry) for entry in json.loads(text)]):
-                    yield _row(outcomes=json.dumps([asdict(outcome) for outcome in outcomes]))
+                if row.get(FAILURE):
+                    yield _one(row)
+                    continue
+                yield from map(_one, self._run(row))
             except ShoplensError as error:
-                self._failed = True
-                yield _row(failure=pickle.dumps(error))
+                yield _one(_row(failure=pickle.dumps(error)))
+
+    def _run(self, row: Row) -> Iterator[Row]:
+        raise NotImplementedError
 
 
-def _row(outcomes: str = "[]", failure: bytes = b"") -> dict[str, list[Any]]:
-    return {OUTCOMES: [outcomes], FAILURE: [failure]}
+class _Prepare(_Stage):
+    def __init__(self, config: Config, base: str, target: Target) -> None:
+        reader = ImageReader(config, base, share=1 / config.importing.readers)
+        self._preparer = Preparer(config, reader, target.writer(config), target.event, target.event.at_ms)
+
+    def _run(self, row: Row) -> Iterator[Row]:
+        for prepared in self._preparer.run([_of_json(*entry) for entry in json.loads(row[BLOCK])]):
+            yield _row(prepared.outcomes, prepared.images, prepared.seconds)
+
+
+class _Embed(_Stage):
+    def __init__(self, config: Config, model: str) -> None:
+        self._config = config
+        self._models = load_models(config, model)
+
+    def _run(self, row: Row) -> Iterator[Row]:
+        if row[IMAGES]:
+            images, seconds = embed_images(self._models, pickle.loads(row[IMAGES]), self._config)  # noqa: S301
+            row = row | {IMAGES: pickle.dumps(images), SECONDS: json.dumps(json.loads(row[SECONDS]) | seconds)}
+        yield row
+
+
+class _Record(_Stage):
+    def __init__(self, config: Config, target: Target) -> None:
+        self._index = target.writer(config)
+
+    def _run(self, row: Row) -> Iterator[Row]:
+        if row[IMAGES]:
+            outcomes, seconds = record(self._index, pickle.loads(row[IMAGES]))  # noqa: S301 - of the stage before
+            row = row | {
+                OUTCOMES: json.dumps(json.loads(row[OUTCOMES]) + [asdict(outcome) for outcome in outcomes]),
+                IMAGES: b"",
+                SECONDS: json.dumps(json.loads(row[SECONDS]) | seconds),
+            }
+        yield row
+
+
+def _row(
+    outcomes: Sequence[Outcome] = (),
+    images: Sequence[Any] = (),
+    seconds: Mapping[str, float] | None = None,
+    failure: bytes = b"",
+) -> Row:
+    return {
+        OUTCOMES: json.dumps([asdict(outcome) for outcome in outcomes]),
+        IMAGES: pickle.dumps(images) if images else b"",
+        SECONDS: json.dumps(seconds or {}),
+        FAILURE: failure,
+    }
+
+
+def _one(row: Row) -> dict[str, list[Any]]:
+    return {name: [value] for name, value in row.items()}
 
 
 def _failure(pickled: bytes) -> ShoplensError:

@@ -22,7 +22,11 @@ IMAGE_SUFFIXES = frozenset(
 """What counts as an image in a folder; those that can't be decoded are listed with their reason."""
 
 PARQUET_ROWS = 256
-"""Rows of Parquet that are held in memory at once."""
+"""Rows of a table that are held as Python values at once."""
+QUARANTINE_FILE = "quarantine.json"
+"""What tells a quarantine from other folders."""
+DUPLICATE_IMAGE_ID = "duplicate_image_id"
+ICEBERG_SUFFIX = ".metadata.json"
 EXAMPLE = "the first line of a CSV is like `image,product_id,title,price,currency`"
 
 
@@ -33,13 +37,18 @@ def raw_rows(path: Path) -> Iterator[Raw]:
     where the path is no manifest.
     """
     if path.is_dir():
-        return _folder(path)
+        kinds = {QUARANTINE_FILE: _quarantine, "_delta_log": _delta}
+        return next((read for name, read in kinds.items() if (path / name).exists()), _folder)(path)
+    if path.name.endswith(ICEBERG_SUFFIX):
+        return _iceberg(path)
     if not path.exists():
         raise BadManifest(f"{path} doesn't exist; give a CSV, JSON lines or Parquet file, or a folder of images")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        known = ", ".join(_READERS)
-        raise BadManifest(f"{path} has a suffix that tells no format; it may be one of {known}, or a folder of images")
+        known = ", ".join((*_READERS, ICEBERG_SUFFIX))
+        raise BadManifest(
+            f"{path} has a suffix that tells no format; it may be one of {known}, a Delta table, or a folder of images"
+        )
     return reader(path)
 
 
@@ -95,16 +104,65 @@ def _parquet(path: Path) -> Iterator[Raw]:
         from pyarrow import parquet
     except ImportError as error:
         raise BadManifest("Parquet needs pyarrow; install shoplens[import]") from error
+    with _read_errors(path, "Parquet", OSError, pyarrow.ArrowException), parquet.ParquetFile(path) as file:
+        _need_columns(path, file.schema_arrow.names, hint="")
+        yield from _numbered(file.iter_batches(PARQUET_ROWS))
+
+
+def _delta(path: Path) -> Iterator[Raw]:
+    """Read the newest version of a Delta table."""
     try:
-        with parquet.ParquetFile(path) as file:
-            _need_columns(path, file.schema_arrow.names, hint="")
-            row = 0
-            for batch in file.iter_batches(PARQUET_ROWS):
-                for values in batch.to_pylist():
-                    row += 1
-                    yield row, values
-    except (OSError, pyarrow.ArrowException) as error:
-        raise BadManifest(f"{path} can't be read as Parquet: {error}") from error
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+    except ImportError as error:
+        raise BadManifest("a Delta table needs deltalake; install shoplens[import,tables]") from error
+    with _read_errors(path, "a Delta table", OSError, DeltaError):
+        data = DeltaTable(path).to_pyarrow_dataset()
+        _need_columns(path, data.schema.names, hint="")
+        yield from _numbered(data.to_batches(batch_size=PARQUET_ROWS))
+
+
+def _iceberg(path: Path) -> Iterator[Raw]:
+    """Read the current snapshot of the Iceberg table that a metadata file describes."""
+    try:
+        from pyiceberg.table import StaticTable
+    except ImportError as error:
+        raise BadManifest("an Iceberg table needs pyiceberg; install shoplens[import,tables]") from error
+    with _read_errors(path, "an Iceberg table", OSError, ValueError, LookupError):
+        scan = StaticTable.from_metadata(str(path)).scan()
+        _need_columns(path, scan.projection().column_names, hint="")
+        yield from _numbered(scan.to_arrow_batch_reader())
+
+
+def _quarantine(path: Path) -> Iterator[Raw]:
+    """Read the rows of a quarantine that may be tried again: not those that can't be read, or that came twice."""
+    from pyarrow import dataset
+
+    parts = sorted(map(str, path.glob("part-*.parquet")))
+    with _read_errors(path, "a quarantine", OSError, ValueError):
+        for batch in dataset.dataset(parts).to_batches(batch_size=PARQUET_ROWS):
+            for values in batch.to_pylist():
+                columns = json.loads(values["columns"])
+                if columns and values["code"] != DUPLICATE_IMAGE_ID:
+                    yield values["row"], columns
+
+
+def _numbered(batches: Iterable[Any]) -> Iterator[Raw]:
+    """Yield the rows of Arrow batches, numbered from 1, and few of them as Python values at a time."""
+    row = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, PARQUET_ROWS):
+            for values in batch.slice(start, PARQUET_ROWS).to_pylist():
+                row += 1
+                yield row, values
+
+
+@contextmanager
+def _read_errors(path: Path, what: str, *errors: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except errors as error:
+        raise BadManifest(f"{path} can't be read as {what}: {error}") from error
 
 
 def _folder(path: Path) -> Iterator[Raw]:

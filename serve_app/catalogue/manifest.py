@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import field as dataclass_field
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from serve_app.catalogue.formats import REQUIRED, raw_rows
+from serve_app.catalogue.formats import DUPLICATE_IMAGE_ID, REQUIRED, Raw, raw_rows
+from serve_app.catalogue.seen import Seen
 from serve_app.collection import NO_PRICE, default_image_id
 from serve_app.errors import BadInput, BadManifest
-from serve_app.market import minor_units
+from serve_app.market import minor_units, price_amount
 
 OPTIONAL = ("image_id", "parent_id", "title", "category", "price", "currency", "in_stock")
 
 BAD_ROW = "bad_row"
 BAD_PRICE = "bad_price"
 BAD_IN_STOCK = "bad_in_stock"
-DUPLICATE_IMAGE_ID = "duplicate_image_id"
 URL_UNSUPPORTED = "url_unsupported"
 
 _TITLE = re.compile(r"title_([A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*)")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+URL_SCHEMES = ("http", "https", "s3", "gs")
+ROWS_AT_ONCE = 1024
+"""Rows that are compared with those before them in one go."""
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -50,17 +53,45 @@ class Entry:
     currency: str = ""
     in_stock: bool = True
     attributes: Mapping[str, Any] = dataclass_field(default_factory=dict)
+    at_ms: int | None = None
+    """Time of the event that it comes from, since 1970 UTC; None in a manifest, which is of the time of its import."""
+
+    def columns(self) -> dict[str, Any]:
+        """Return the row of a manifest that says the same."""
+        titles = {f"title_{language}": text for language, text in self.titles.items()}
+        columns: dict[str, Any] = {
+            "image": self.image,
+            "product_id": self.product_id,
+            "image_id": self.image_id,
+            "parent_id": self.parent_id,
+            "title": self.title,
+            **titles,
+            "category": self.category,
+            "price": price_amount(self.price, self.currency),
+            "currency": self.currency,
+            "in_stock": self.in_stock,
+        }
+        return {name: value for name, value in columns.items() if value not in (None, "")} | dict(self.attributes)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Say why one row is not imported, with a stable code."""
+    """Say why one row is not imported, with a stable code; `columns` are the row's, where it could be read."""
 
     row: int
     image: str
     product_id: str
     code: str
     reason: str
+    columns: Mapping[str, Any] = dataclass_field(default_factory=dict)
+
+    @property
+    def image_id(self) -> str:
+        """Return the id that the row's image has or would have; '' where that can't be told."""
+        try:
+            return _image_id(self.columns)
+        except _BadRow:
+            return ""
 
 
 class _BadRow(Exception):
@@ -82,20 +113,40 @@ def count(path: Path) -> int:
 def read(path: Path) -> Iterator[Entry | Problem]:
     """Yield what each row says, in order; raises BadManifest where the path is no manifest.
 
-    All that grows with the manifest is 16 bytes for each image id, by which one that comes twice is told.
+    All that grows with the manifest are the 16 bytes by which an image id that comes twice is told.
     """
-    seen: set[bytes] = set()
-    for row, values in raw_rows(path):
-        if isinstance(values, str):
-            yield Problem(row, "", "", BAD_ROW, values)
-            continue
-        try:
-            entry = _entry(row, values)
-            _refuse_twice(entry, seen)
-        except _BadRow as error:
-            yield Problem(row, _shown(values.get("image")), _shown(values.get("product_id")), error.code, error.reason)
-        else:
-            yield entry
+    return checked(raw_rows(path))
+
+
+def checked(rows: Iterable[Raw]) -> Iterator[Entry | Problem]:
+    """Yield what rows say; of several with one image id, all but the first are problems."""
+    seen = Seen()
+    parsed = (entry(row, values) for row, values in rows)
+    while some := list(islice(parsed, ROWS_AT_ONCE)):
+        entries = [each for each in some if isinstance(each, Entry)]
+        new = seen.add([each.image_id for each in entries])
+        again = {each.row for each, is_new in zip(entries, new, strict=True) if not is_new}
+        for each in some:
+            yield _again(each) if isinstance(each, Entry) and each.row in again else each
+
+
+def entry(row: int, values: Mapping[str, Any] | str) -> Entry | Problem:
+    """Return what one row of a manifest says; `values` are its columns, or the reason why it can't be read."""
+    if isinstance(values, str):
+        return Problem(row, "", "", BAD_ROW, values)
+    try:
+        return _entry(row, values)
+    except _BadRow as error:
+        image, product_id = _shown(values.get("image")), _shown(values.get("product_id"))
+        columns = {str(name): _plain(value) for name, value in values.items()}
+        return Problem(row, image, product_id, error.code, error.reason, columns)
+
+
+def image_ids(rows: Iterable[Raw]) -> Iterator[Sequence[str]]:
+    """Yield, some at a time, the image ids that rows name, '' for a row whose image can't be told."""
+    ids = (entry(row, values).image_id for row, values in rows)
+    while some := list(islice(ids, ROWS_AT_ONCE)):
+        yield some
 
 
 def base_folder(path: Path) -> Path:
@@ -103,26 +154,24 @@ def base_folder(path: Path) -> Path:
     return (path if path.is_dir() else path.parent).resolve()
 
 
-def _refuse_twice(entry: Entry, seen: set[bytes]) -> None:
-    digest = hashlib.blake2b(entry.image_id.encode(), digest_size=16).digest()
-    if digest in seen:
-        raise _BadRow(DUPLICATE_IMAGE_ID, f"the image_id {entry.image_id!r} is that of an earlier row, which is kept")
-    seen.add(digest)
+def _again(entry: Entry) -> Problem:
+    reason = f"the image_id {entry.image_id!r} is that of an earlier row, which is kept"
+    return Problem(entry.row, entry.image, entry.product_id, DUPLICATE_IMAGE_ID, reason, entry.columns())
 
 
 def _entry(row: int, values: Mapping[str, Any]) -> Entry:
     image, product_id = (_text(values, name) for name in REQUIRED)
-    if not image or not product_id:
-        raise _BadRow(BAD_ROW, f"{'product_id' if image else 'image'} is missing")
-    if _URL.match(image):
-        raise _BadRow(URL_UNSUPPORTED, "images at URLs can't be imported yet; download them and name the files")
+    image_id = _image_id(values)
+    url = _URL.match(image)
+    if url and url[1].lower() not in URL_SCHEMES:
+        raise _BadRow(URL_UNSUPPORTED, f"images can't be fetched by {url[1]}; known are {', '.join(URL_SCHEMES)}")
     titles = _titles(values)
     price, currency = _price(values)
     entry = Entry(
         row=row,
         image=image,
         product_id=product_id,
-        image_id=_text(values, "image_id") or default_image_id(_utf8(product_id), _utf8(image)),
+        image_id=image_id,
         parent_id=_text(values, "parent_id"),
         title=_text(values, "title") or next(iter(titles.values()), None),
         titles=titles,
@@ -134,6 +183,13 @@ def _entry(row: int, values: Mapping[str, Any]) -> Entry:
     )
     _utf8(json.dumps(asdict(entry), ensure_ascii=False))
     return entry
+
+
+def _image_id(values: Mapping[str, Any]) -> str:
+    image, product_id = (_text(values, name) for name in REQUIRED)
+    if not image or not product_id:
+        raise _BadRow(BAD_ROW, f"{'product_id' if image else 'image'} is missing")
+    return _text(values, "image_id") or default_image_id(_utf8(product_id), _utf8(image))
 
 
 def _text(values: Mapping[str, Any], name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -13,14 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from serve_app.catalogue.manifest import Entry
+from serve_app.catalogue.reading import Origin
 from serve_app.collection import KnownImage, Row, category_root, check
 from serve_app.domain import EMBEDDING_DIM, WHOLE_BOX, Box, Detection, View
+from serve_app.fetching import Validators
 
 StoredRow = Mapping[str, Any]
-"""`vector`, `image_sha256` and `data` of a row, as Milvus gives them."""
+"""`vector`, `image_sha256`, `phash`, `duplicate_of` and `data` of a row, as Milvus gives them."""
 
 RECIPE = "recipe"
 """Key in `data` of the recipe that a row's view was chosen by."""
+ORIGIN = "origin"
+"""Key in `data` of what asks an image's server whether it still is the same."""
+NOT_HASHED = ("row", "image", "at_ms")
+"""What of an entry is not in its rows, or changes nothing in them that is searched or shown."""
 
 
 class Action(StrEnum):
@@ -58,18 +64,25 @@ class EmbeddedView:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """Hold an entry whose image has been read, with the hashes that its rows will carry."""
+    """Hold an entry whose image has been read, with what its rows will carry beside it.
+
+    `phash` is the perceptual hash of its picture, `duplicate_of` the image id of another picture that is the same.
+    """
 
     entry: Entry
     image_sha256: str
     recipe: str
     updated_at: int
+    phash: str = ""
+    feed: str = ""
+    duplicate_of: str = ""
+    origin: Origin | None = None
 
     @property
     def row_sha256(self) -> str:
-        """Return the hash of everything that the rows hold, or are made of, but the time."""
-        values = {name: value for name, value in asdict(self.entry).items() if name not in ("row", "image")}
-        return hashlib.sha256(_canonical([values, self.image_sha256, self.recipe])).hexdigest()
+        """Return the hash of what the rows say of the product, and of what their vectors are made of."""
+        values = {name: value for name, value in asdict(self.entry).items() if name not in NOT_HASHED}
+        return hashlib.sha256(_canonical([values, self.image_sha256, self.recipe, self.feed])).hexdigest()
 
     def rows(self, views: Mapping[View, EmbeddedView]) -> list[Row]:
         """Return one row for each view."""
@@ -92,8 +105,27 @@ class Planned:
             price=entry.price,
             currency=entry.currency,
             in_stock=entry.in_stock,
-            data=_data(entry, view, embedded.detection, self.recipe),
+            phash=self.phash,
+            duplicate_of=self.duplicate_of,
+            feed=self.feed,
+            data=self._data(view, embedded.detection),
         )
+
+    def _data(self, view: View, detection: Detection) -> dict[str, Any]:
+        entry = self.entry
+        data: dict[str, Any] = {
+            "title": entry.title,
+            "titles": dict(entry.titles),
+            "image_url": entry.image if entry.image.startswith(("http://", "https://")) else None,
+            "attributes": dict(entry.attributes),
+            RECIPE: self.recipe,
+        }
+        if self.origin is not None:
+            validators = self.origin.validators
+            data[ORIGIN] = [self.origin.url, validators.etag, validators.last_modified]
+        if view is View.OBJECT:
+            data |= {"box": [round(edge, 6) for edge in detection.box.as_tuple()], "label": detection.label}
+        return data
 
     def check(self) -> None:
         """Raise BadInput where the index can't store the entry, before a model is asked."""
@@ -131,22 +163,20 @@ def kept_views(planned: Planned, stored: Mapping[View, StoredRow]) -> dict[View,
     }
 
 
+def kept(planned: Planned, stored: StoredRow) -> Planned:
+    """Return what is planned with what its picture is known by, which is the stored one."""
+    return replace(planned, phash=stored["phash"], duplicate_of=stored["duplicate_of"])
+
+
+def origin(data: Mapping[str, Any]) -> Origin | None:
+    """Return where a stored image was read from, None for a file."""
+    stored = data.get(ORIGIN)
+    return Origin(stored[0], Validators(*stored[1:])) if stored else None
+
+
 def stored_views(known: KnownImage | None) -> frozenset[str]:
     """Return the views of an image that the index holds."""
     return known.views if known else frozenset()
-
-
-def _data(entry: Entry, view: View, detection: Detection, recipe: str) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "title": entry.title,
-        "titles": dict(entry.titles),
-        "image_url": None,
-        "attributes": dict(entry.attributes),
-        RECIPE: recipe,
-    }
-    if view is View.OBJECT:
-        data |= {"box": [round(edge, 6) for edge in detection.box.as_tuple()], "label": detection.label}
-    return data
 
 
 def _detection(data: Mapping[str, Any]) -> Detection:

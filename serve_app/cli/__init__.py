@@ -16,7 +16,7 @@ from serve_app import __version__
 from serve_app.cli.index import app as index_app
 from serve_app.cli.options import ConfigOption, DataDirOption, console
 from serve_app.config import at_address, load_config
-from serve_app.errors import BadInput, BadManifest, SetupError, ShoplensError, Unavailable
+from serve_app.errors import BadInput, BadManifest, SetupError, ShoplensError, TooManyProblems, TooMuchGone, Unavailable
 
 EXIT_BAD_INPUT = 2
 EXIT_SETUP = 3
@@ -65,20 +65,38 @@ def serve(
 
 @app.command(name="import")
 def import_(
-    manifest: Annotated[Path, typer.Argument(help="CSV, JSON lines or Parquet; or a folder FOLDER/PRODUCT_ID/*.jpg.")],
+    manifest: Annotated[
+        str | None,
+        typer.Argument(help="CSV, JSON lines, Parquet, Delta or Iceberg table, or a folder FOLDER/PRODUCT_ID/*.jpg."),
+    ] = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
+    feed: Annotated[str, typer.Option(help="Name under which these rows are kept apart from others'.")] = "",
+    full: Annotated[bool, typer.Option("--full", help="Remove what the feed held and no longer names.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --full: however much that is.")] = False,
+    retry_quarantine: Annotated[
+        Path | None, typer.Option(help="Try the rows of this quarantine again, instead of a manifest.")
+    ] = None,
+    max_error_ratio: Annotated[
+        float | None, typer.Option(help="End with an error if more of the rows is left out.", min=0, max=1)
+    ] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics here while it runs.")] = None,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; default: a Ray of its own.")] = None,
 ) -> None:
     """Bring a catalogue into the index; run again, it does only what changed.
 
-    A manifest has the columns `image` (path or URL) and `product_id`, and may have `image_id`, `parent_id`, `title`,
-    `title_LANG`, `category`, `price`, `currency`, `in_stock`; other columns are kept as attributes. Images that can't
-    be used are listed with their reason in a report, and the others imported.
+    A manifest is a path or a URL (https, s3, gs). It has the columns `image` (path or URL) and `product_id`, and may
+    have `image_id`, `parent_id`, `title`, `title_LANG`, `category`, `price`, `currency`, `in_stock`; other columns are
+    kept as attributes. Rows that can't be used go into a quarantine with their reason, and the others are imported.
     """
-    from serve_app.cli.importing import import_catalogue
+    from serve_app.cli.importing import Options, import_catalogue
 
-    import_catalogue(load_config(config, data_dir=data_dir), manifest, console(), address=address)
+    settings = load_config(config, data_dir=data_dir)
+    if max_error_ratio is not None:
+        importing = settings.importing.model_copy(update={"max_error_ratio": max_error_ratio})
+        settings = settings.model_copy(update={"importing": importing})
+    options = Options(manifest, retry_quarantine, feed, full, yes, address, metrics_port=metrics_port)
+    import_catalogue(settings, options, console())
 
 
 @app.command()
@@ -128,7 +146,7 @@ def main() -> None:
 
 def exit_code(error: ShoplensError) -> int:
     """Return what a script can act on: the caller's input, the set-up, or something that is away."""
-    if isinstance(error, (BadInput, BadManifest)):
+    if isinstance(error, (BadInput, BadManifest, TooManyProblems, TooMuchGone)):
         return EXIT_BAD_INPUT
     if isinstance(error, SetupError):
         return EXIT_SETUP

@@ -91,7 +91,7 @@ def _table(found: list[IndexInfo], known: dict[str, Target], marked: dict[str, i
 
 def create(config: Config, console: Console) -> None:
     """Make an empty collection."""
-    from serve_app.catalogue.importer import index_properties
+    from serve_app.catalogue.recipe import index_properties
     from serve_app.milvus import lifecycle
 
     with _site(config, console) as site:
@@ -128,7 +128,7 @@ def _copy(config: Config, collection: str, console: Console, *, force: bool) -> 
 def _embed(
     config: Config, collection: str, manifest: Path, console: Console, *, address: str | None, force: bool
 ) -> None:
-    from serve_app.cli.importing import import_catalogue
+    from serve_app.cli.importing import Options, import_catalogue
     from serve_app.errors import BadConfig
     from serve_app.milvus import backfill as filling
     from serve_app.milvus import targets
@@ -140,7 +140,7 @@ def _embed(
         if target.fingerprint != site.model:
             raise BadConfig(f"{collection} is for the model {target.fingerprint}; embedder.head names {site.model}")
         filling.open_target(site.client, site.uri, config.milvus, config.catalogue, collection, force=force)
-        import_catalogue(config, manifest, console, address=address, collection=collection)
+        import_catalogue(config, Options(str(manifest), address=address, collection=collection), console)
         targets.Marks(site.client, config.catalogue).clear_before(collection, now_ms)
         targets.remember(site.client, collection, state=targets.State.MIRRORED)
 

@@ -11,16 +11,20 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from pymilvus import MilvusClient
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from serve_app import collection as naming
 from serve_app.collection import KnownImage, Row, check, quote
-from serve_app.config import MilvusConfig
+from serve_app.config import MilvusConfig, SearchParams
 from serve_app.domain import View
 from serve_app.errors import BadInput, DeadlineExceeded, IndexMissing, MilvusUnavailable
 from serve_app.milvus import indexing
 from serve_app.milvus.client import translated
+from serve_app.milvus.index_types import search_params
+from serve_app.milvus.scanning import scan
 from serve_app.milvus.targets import Marks, State, Target, read_all, remember
 
 log = logging.getLogger(__name__)
@@ -37,8 +41,11 @@ FIRST_BACK_OFF_S = 0.1
 LONGEST_BACK_OFF_S = 5.0
 
 STORED_FIELDS = ["row_id", "image_id", "view", "image_sha256", "row_sha256", "category_root", "updated_at"]
-KEPT_FIELDS = ["image_id", "view", "vector", "image_sha256", "data"]
+KEPT_FIELDS = ["image_id", "view", "vector", "image_sha256", "phash", "duplicate_of", "data"]
 """What a row can't be made again of without the models."""
+PICTURE_FIELDS = ["image_id", "view", "phash", "duplicate_of"]
+LOGICAL_BITS = 18
+"""Milvus's timestamps are milliseconds and so many bits that count within one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +77,25 @@ class MilvusWriter:
         self._source = CollectionWriter(client, alias, config)
         self._marks = Marks(client, self._catalogue)
 
-    def known(self, image_ids: Iterable[str]) -> dict[str, KnownImage]:
-        """Return what is stored of those images, with all that any writer was acknowledged before."""
-        return self._source.known(image_ids)
+    def known(self, image_ids: Iterable[str], before_ms: int | None = None) -> dict[str, KnownImage]:
+        """Return what is stored of those images, as CollectionWriter does."""
+        return self._source.known(image_ids, before_ms)
+
+    def data(self, image_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the `data` of those images' rows of the view `whole`."""
+        return self._source.data(image_ids)
+
+    def nearest(self, vectors: Sequence[npt.NDArray[np.float32]], k: int) -> list[list[dict[str, Any]]]:
+        """Return PICTURE_FIELDS and `score` of the rows that are most like each vector, the best first."""
+        return self._source.nearest(vectors, k)
 
     def stored(self, image_ids: Iterable[str]) -> dict[str, dict[View, dict[str, Any]]]:
         """Return KEPT_FIELDS of all rows of those images, by image and view, so that they can be written again."""
         return self._source.stored(image_ids)
+
+    def scan(self, fields: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+        """Yield all rows in the order of their keys; of the last seconds' writes, some may be missing."""
+        return scan(self._client, self._alias, fields)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Store all rows of some images, as CollectionWriter does, wherever they belong."""
@@ -148,9 +167,17 @@ class TargetWriter:
         self._marks = Marks(client, catalogue)
         self._name = name
 
-    def known(self, image_ids: Iterable[str]) -> dict[str, KnownImage]:
-        """Return what is stored of those images there."""
-        return self._writer.known(image_ids)
+    def known(self, image_ids: Iterable[str], before_ms: int | None = None) -> dict[str, KnownImage]:
+        """Return what is stored of those images there, as CollectionWriter does."""
+        return self._writer.known(image_ids, before_ms)
+
+    def data(self, image_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the `data` of those images' rows of the view `whole`."""
+        return self._writer.data(image_ids)
+
+    def nearest(self, vectors: Sequence[npt.NDArray[np.float32]], k: int) -> list[list[dict[str, Any]]]:
+        """Return PICTURE_FIELDS and `score` of the rows that are most like each vector, the best first."""
+        return self._writer.nearest(vectors, k)
 
     def stored(self, image_ids: Iterable[str]) -> dict[str, dict[View, dict[str, Any]]]:
         """Return KEPT_FIELDS of all rows of those images, by image and view."""
@@ -193,10 +220,13 @@ class CollectionWriter:
         self._deadline_s = config.write_deadline_s
         self._missing_s = self._deadline_s if missing_s is None else missing_s
 
-    def known(self, image_ids: Iterable[str]) -> dict[str, KnownImage]:
-        """Return what is stored of those images, with all that any writer was acknowledged before."""
+    def known(self, image_ids: Iterable[str], before_ms: int | None = None) -> dict[str, KnownImage]:
+        """Return what is stored of those images, with all that any writer was acknowledged before.
+
+        With `before_ms`, since 1970 UTC, with all that was acknowledged until then, which takes a server less time.
+        """
         known = {}
-        for image_id, rows in self._stored(image_ids).items():
+        for image_id, rows in self._stored(image_ids, before_ms).items():
             whole = rows.get(View.WHOLE)
             if whole is not None:
                 known[image_id] = KnownImage(
@@ -214,6 +244,33 @@ class CollectionWriter:
         for values in self._query(image_ids, KEPT_FIELDS, MAX_VECTORS_A_CALL):
             stored[values["image_id"]][View(values["view"])] = values
         return stored
+
+    def data(self, image_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the `data` of those images' rows of the view `whole`."""
+        found = self._query(image_ids, ["image_id", "data"], MAX_VECTORS_A_CALL, views=(View.WHOLE,))
+        return {row["image_id"]: row["data"] for row in found}
+
+    def nearest(self, vectors: Sequence[npt.NDArray[np.float32]], k: int) -> list[list[dict[str, Any]]]:
+        """Return PICTURE_FIELDS and `score` of the rows that are most like each vector, the best first.
+
+        They are among all that was acknowledged before.
+        """
+        if not vectors:
+            return []
+        params = {"metric_type": "COSINE", "params": search_params(SearchParams(), k)}
+        found = self.repeat(
+            lambda: self._client.search(
+                self._name,
+                data=[vector.tolist() for vector in vectors],
+                anns_field="vector",
+                limit=k,
+                output_fields=PICTURE_FIELDS,
+                search_params=params,
+                consistency_level="Strong",
+                timeout=self._timeout_s,
+            )
+        )
+        return [[{**hit["entity"], "score": hit["distance"]} for hit in hits] for hits in found]
 
     def write(self, rows: Sequence[Row]) -> None:
         """Store all rows of some images and return when Milvus has acknowledged them.
@@ -248,24 +305,35 @@ class CollectionWriter:
         self._upsert([row for row in written if row.view is not View.WHOLE])
         self._upsert([row for row in written if row.view is View.WHOLE])
 
-    def _stored(self, image_ids: Iterable[str]) -> dict[str, dict[str, _Stored]]:
+    def _stored(self, image_ids: Iterable[str], before_ms: int | None = None) -> dict[str, dict[str, _Stored]]:
         """Return the stored rows by image and view, asked for by their keys, which every engine looks up fast."""
         stored: dict[str, dict[str, _Stored]] = defaultdict(dict)
-        for values in self._query(image_ids, STORED_FIELDS, MAX_ROWS_A_CALL):
+        for values in self._query(image_ids, STORED_FIELDS, MAX_ROWS_A_CALL, before_ms=before_ms):
             row = _Stored(**{name: values[name] for name in STORED_FIELDS})
             stored[row.image_id][row.view] = row
         return stored
 
-    def _query(self, image_ids: Iterable[str], fields: list[str], rows_a_call: int) -> Iterator[dict[str, Any]]:
-        for chunk in _chunks((naming.row_id(i, view) for i in image_ids for view in View), rows_a_call):
-            # Strong: sees what a killed run wrote a moment ago.
+    def _query(
+        self,
+        image_ids: Iterable[str],
+        fields: list[str],
+        rows_a_call: int,
+        *,
+        views: Iterable[View] = View,
+        before_ms: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        # Strong: sees what a killed run wrote a moment ago.
+        sees: dict[str, Any] = {"consistency_level": "Strong"}
+        if before_ms is not None:
+            sees = {"consistency_level": "Customized", "guarantee_timestamp": before_ms << LOGICAL_BITS}
+        for chunk in _chunks((naming.row_id(i, view) for i in image_ids for view in views), rows_a_call):
             query = partial(
                 self._client.query,
                 self._name,
                 filter=_by_key(chunk),
                 output_fields=fields,
-                consistency_level="Strong",
                 timeout=self._timeout_s,
+                **sees,
             )
             yield from self.repeat(query)
 

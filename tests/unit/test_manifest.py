@@ -114,7 +114,7 @@ def test_folder_has_products_as_folders_and_as_files(tmp_path):
         ("1.jpg,7,19.999,EUR,", "bad_price", "decimals"),
         ("1.jpg,7,-1,EUR,", "bad_price", "no amount"),
         ("1.jpg,7,,,perhaps", "bad_in_stock", "write true or false"),
-        ("https://shop.example/1.jpg,7,,,", "url_unsupported", "download them"),
+        ("ftp://shop.example/1.jpg,7,,,", "url_unsupported", "known are http"),
         ("0.jpg,0,,,", "duplicate_image_id", "earlier row"),
         ("1.jpg,7,,,,,", "bad_row", "7 cells"),
     ],

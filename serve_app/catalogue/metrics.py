@@ -1,0 +1,36 @@
+"""What a running import tells Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, start_http_server
+
+from serve_app.catalogue.report import Outcome
+
+
+class ImportMetrics:
+    """Count outcomes and seconds of work, at http://HOST:PORT/metrics while the process runs."""
+
+    def __init__(self, host: str, port: int) -> None:
+        registry = CollectorRegistry()
+        self._images = Counter(
+            "shoplens_import_images", "Images of the manifest by what became of them", ["status"], registry=registry
+        )
+        self._problems = Counter(
+            "shoplens_import_problems", "Images that were left out, by code", ["code"], registry=registry
+        )
+        self._rows = Counter("shoplens_import_rows_written", "Rows written to the index", registry=registry)
+        self._seconds = Counter(
+            "shoplens_import_work_seconds", "Seconds that went into each part of the work", ["part"], registry=registry
+        )
+        start_http_server(port, host, registry)
+
+    def add(self, outcomes: Sequence[Outcome], seconds: Mapping[str, float]) -> None:
+        for outcome in outcomes:
+            self._images.labels(outcome.status.value).inc()
+            self._rows.inc(outcome.written_rows)
+            if outcome.code:
+                self._problems.labels(outcome.code).inc()
+        for part, value in seconds.items():
+            self._seconds.labels(part).inc(value)
