@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,7 +17,9 @@ from httpx import HTTPError
 from pymilvus.exceptions import MilvusException
 from rich.console import Console
 
-from scripts import serve_drills
+from scripts import serve_drills, zero_drill
+from scripts.demo_catalogue import CantFetch
+from scripts.demo_shop import default_folder, prepare
 from scripts.drill_field import Field
 from scripts.drill_load import Shop
 from scripts.kafka_broker import fetch_kafka, kafka_is_here
@@ -28,6 +31,10 @@ from scripts.namespace import go_inside
 from scripts.processes import CantStart
 from serve_app.errors import ShoplensError
 
+COULD_NOT_RUN = (
+    CantStart, CantFetch, ShoplensError, MilvusException, HTTPError, TimeoutError, LookupError, OSError,
+    subprocess.CalledProcessError,
+)  # fmt: skip
 SEED = 20_261_123
 FILE_COLUMNS = 160
 
@@ -40,13 +47,26 @@ def main() -> int:
         if not arguments.inside:
             if arguments.what == "milvus":
                 _prepare(console)
+            elif arguments.what == "zero":
+                prepare(default_folder())
             go_inside("scripts.drills")
         if arguments.what == "serve":
             report = serve_drills.run(quick=arguments.quick, only=arguments.only)
+        elif arguments.what == "zero":
+            report = zero_drill.run(quick=arguments.quick)
         else:
             with tempfile.TemporaryDirectory(prefix="shoplens-drills-") as scratch:
                 report = asyncio.run(run(arguments, arguments.workdir or Path(scratch), console))
-    except (CantStart, ShoplensError, MilvusException, HTTPError, TimeoutError, LookupError, OSError) as error:
+    except (
+        CantStart,
+        CantFetch,
+        ShoplensError,
+        MilvusException,
+        HTTPError,
+        TimeoutError,
+        LookupError,
+        OSError,
+    ) as error:
         console.print(f"could not run: {error}", markup=False)
         return EXIT_COULD_NOT_RUN
     except KeyboardInterrupt:
@@ -63,11 +83,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "what",
-        choices=["milvus", "serve"],
-        help="what is harmed: a Milvus cluster of 3 query nodes and 2 proxies, or the service with stand-in models",
+        choices=["milvus", "serve", "zero"],
+        help="what is harmed: a Milvus cluster of 3 query nodes and 2 proxies, the service with stand-in models, or, "
+        "by being left alone, the demo's service",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="milvus: the main drills alone, with fewer rows; serve: less long"
+        "--quick", action="store_true", help="milvus: the main drills alone, with fewer rows; else: less long"
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--only", nargs="+", metavar="WORDS", help="drills whose names contain one of these")

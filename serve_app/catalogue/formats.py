@@ -125,10 +125,11 @@ def _delta(path: Path) -> Iterator[Raw]:
 def _iceberg(path: Path) -> Iterator[Raw]:
     """Read the current snapshot of the Iceberg table that a metadata file describes."""
     try:
+        from pyiceberg.exceptions import ValidationError
         from pyiceberg.table import StaticTable
     except ImportError as error:
         raise BadManifest("an Iceberg table needs pyiceberg; install shoplens[import,tables]") from error
-    with _read_errors(path, "an Iceberg table", OSError, ValueError, LookupError):
+    with _read_errors(path, "an Iceberg table", OSError, ValueError, LookupError, ValidationError):
         scan = StaticTable.from_metadata(str(path)).scan()
         _need_columns(path, scan.projection().column_names, hint="")
         yield from _numbered(scan.to_arrow_batch_reader())

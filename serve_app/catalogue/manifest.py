@@ -149,11 +149,6 @@ def image_ids(rows: Iterable[Raw]) -> Iterator[Sequence[str]]:
         yield some
 
 
-def base_folder(path: Path) -> Path:
-    """Return the folder that the images of a manifest are relative to."""
-    return (path if path.is_dir() else path.parent).resolve()
-
-
 def _again(entry: Entry) -> Problem:
     reason = f"the image_id {entry.image_id!r} is that of an earlier row, which is kept"
     return Problem(entry.row, entry.image, entry.product_id, DUPLICATE_IMAGE_ID, reason, entry.columns())

@@ -2,10 +2,14 @@
 
 import json
 from decimal import Decimal
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
+from pyiceberg.catalog.sql import SqlCatalog
 
-from serve_app.catalogue.manifest import Entry, Problem, base_folder, count, read
+from serve_app.catalogue.manifest import Entry, Problem, count, entry, read
 from serve_app.collection import default_image_id
 from serve_app.errors import BadManifest
 
@@ -41,7 +45,6 @@ def test_csv_row_becomes_an_entry(tmp_path):
         in_stock=False,
         attributes={"colour": "red"},
     )
-    assert base_folder(path) == tmp_path
 
 
 def test_what_is_absent_has_its_default(tmp_path):
@@ -169,3 +172,56 @@ def test_what_is_no_manifest_is_refused_with_the_way_on(tmp_path, name, text, sa
 def test_a_path_without_images_is_refused(tmp_path, name):
     with pytest.raises(BadManifest, match=r"doesn't exist|no image in it"):
         count(tmp_path / name)
+
+
+ROWS = [{"image": "1.jpg", "product_id": "7", "price": "19.90", "currency": "EUR", "size": 38}, {"image": "2.jpg"}]
+
+
+def test_the_newest_version_of_a_delta_table_is_read(tmp_path):
+    write_deltalake(tmp_path / "t", pa.table({"image": ["0.jpg"], "product_id": ["0"]}))
+    write_deltalake(tmp_path / "t", pa.Table.from_pylist(ROWS), mode="overwrite", schema_mode="overwrite")
+    entry, problem = read(tmp_path / "t")
+    assert (entry.image, entry.price, entry.attributes) == ("1.jpg", 1990, {"size": 38})
+    assert (problem.row, problem.code) == (2, "bad_row")
+
+
+def test_the_current_snapshot_of_an_iceberg_table_is_read(tmp_path):
+    catalog = SqlCatalog("shop", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/warehouse")
+    catalog.create_namespace("shop")
+    rows = pa.Table.from_pylist(ROWS)
+    table = catalog.create_table("shop.products", schema=rows.schema)
+    table.append(rows)
+    entry, problem = read(Path(table.metadata_location.removeprefix("file://")))
+    assert (entry.image, entry.price, entry.attributes) == ("1.jpg", 1990, {"size": 38})
+    assert (problem.row, problem.code) == (2, "bad_row")
+
+
+@pytest.mark.parametrize("name", ["t", "t.metadata.json"])
+def test_a_table_that_is_none_is_refused(tmp_path, name):
+    path = tmp_path / name
+    if name == "t":
+        (path / "_delta_log").mkdir(parents=True)
+    else:
+        path.write_text("{}")
+    with pytest.raises(BadManifest, match="can't be read as"):
+        list(read(path))
+
+
+def test_a_row_can_be_said_again():
+    values = {
+        "image": "https://shop.example/1.jpg", "product_id": "7", "image_id": "i", "parent_id": "p", "title": "Chair",
+        "title_de": "Stuhl", "category": "Home/Chairs", "price": "19.90", "currency": "EUR", "in_stock": False,
+        "size": 38,
+    }  # fmt: skip
+    said = entry(3, values)
+    assert said.columns() == values
+    assert entry(3, said.columns()) == said
+
+
+def test_a_problem_knows_its_image_where_that_can_be_told():
+    assert (
+        entry(1, {"image": "1.jpg", "product_id": "7", "image_id": "i", "price": "x", "currency": "EUR"}).image_id
+        == "i"
+    )
+    assert entry(1, {"image": "", "product_id": "7"}).image_id == ""
+    assert entry(1, "the line is no JSON").image_id == ""
