@@ -11,20 +11,14 @@ import ipaddress
 import logging
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
 from ray import serve
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError
 from ray.serve._private.common import ReplicaState
-from ray.serve.exceptions import (
-    BackPressureError,
-    DeploymentUnavailableError,
-    RayServeException,
-    ReplicaUnavailableError,
-)
 from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter, Gauge, Histogram
 
@@ -35,19 +29,18 @@ from serve_app.collection import IndexState, alias
 from serve_app.config import Config, SearchParams
 from serve_app.coverage import PARTIAL_INDEX
 from serve_app.degradation import DetectorOrWhole, EmbedderOrNone
-from serve_app.domain import PATIENT, Crops, Terms
+from serve_app.domain import Crops, Terms
 from serve_app.errors import (
     BadConfig,
     DeadlineExceeded,
     IndexMissing,
-    Overloaded,
     ShoplensError,
-    StageUnavailable,
 )
-from serve_app.filters import NO_FILTER, Filter
+from serve_app.filters import Filter
 from serve_app.pipeline import Answer, Embedded, Found, Pipeline, Query, Sighting
 from serve_app.resilience import RetryBudget
 from serve_app.scaling import LoopMeter
+from serve_app.stage_calls import StageCalls
 from serve_app.stages import WholePhoto, load_detector, load_embedder
 
 if TYPE_CHECKING:
@@ -60,8 +53,6 @@ INDEX_CHECK_S = 2.0
 METRICS_TIMEOUT_S = 2.0
 RETRY_SHARE = 0.1
 """Repeated stage calls, as a part of all."""
-QUIET_S = 10.0
-"""A stage that has not answered for so long may have gone to zero."""
 PATIENT_PART = 0.6
 """Part of a search's time that it may wait for others, or for replicas that are to come."""
 GRACE_S = 0.1
@@ -190,84 +181,6 @@ class Searcher(_Stage):
         await self._index.close()
 
 
-class _Stages:
-    """Give deployment handles the shape of the pipeline's protocols.
-
-    A call whose replica died under it is made once more: stage calls change nothing, and Serve itself never repeats
-    one. One budget bounds that for all stages. A search wakes the stages that it will come to, so that their cold
-    starts overlap.
-    """
-
-    def __init__(self, handles: Mapping[str, DeploymentHandle[Any]], budget: RetryBudget) -> None:
-        self._handles = handles
-        self.from_zero: Collection[str] = ()
-        self._budget = budget
-        self._answered_s = dict.fromkeys(handles, -math.inf)
-        self._waking: dict[str, asyncio.Task[None]] = {}
-        self._retries = Counter(telemetry.STAGE_RETRIES, tag_keys=("stage",))
-
-    async def detect(self, photo: bytes, objects: int, terms: Terms = PATIENT) -> Sighting:
-        for stage in self.from_zero:
-            self._wake(stage, terms)
-        sighting: Sighting = await self._call("Detector", "detect", photo, objects, terms)
-        return sighting
-
-    async def embed(self, crops: Crops, terms: Terms = PATIENT) -> Embedded:
-        embedded: Embedded = await self._call("Embedder", "embed", crops, terms)
-        return embedded
-
-    async def search(
-        self, embedded: Embedded, k: int, wanted: Filter = NO_FILTER, strong: bool = False, terms: Terms = PATIENT
-    ) -> Found:
-        found: Found = await self._call("Searcher", "search", embedded, k, wanted, strong, terms)
-        return found
-
-    def is_waking(self) -> bool:
-        """Tell whether a stage that was quiet has not answered yet: it may be starting from zero."""
-        return bool(self._waking)
-
-    def _wake(self, stage: str, terms: Terms) -> None:
-        if stage in self._waking or time.monotonic() - self._answered_s[stage] < QUIET_S:
-            return
-
-        async def warm() -> None:
-            try:
-                async with asyncio.timeout(terms.left_s()):
-                    await self._handles[stage].warm.remote()
-                self._answered_s[stage] = time.monotonic()
-            except (TimeoutError, RayError, RayServeException):
-                log.info("stage not woken", extra={"stage": stage})
-            finally:
-                del self._waking[stage]
-
-        self._waking[stage] = asyncio.get_running_loop().create_task(warm())
-
-    async def _call(self, stage: str, method: str, *arguments: Any) -> Any:
-        self._budget.earn()
-        for attempt in (1, 2):
-            try:
-                answer = await getattr(self._handles[stage], method).remote(*arguments)
-                self._answered_s[stage] = time.monotonic()
-                return answer
-            except ShoplensError:
-                raise
-            except RayTaskError as error:
-                cause = error.cause
-                raise (
-                    cause if isinstance(cause, ShoplensError) else StageUnavailable(f"a stage failed: {cause!r}")
-                ) from error
-            except BackPressureError as error:
-                raise Overloaded("too many searches wait; try again shortly") from error
-            except DeploymentUnavailableError as error:
-                raise StageUnavailable(f"the stage {stage} failed to deploy") from error
-            except (RayActorError, ReplicaUnavailableError) as error:
-                if attempt == 2 or not self._budget.spend():
-                    raise StageUnavailable("a stage went away during this search; try again") from error
-                self._retries.inc(1, tags={"stage": stage})
-                log.warning("stage call repeated", extra={"stage": stage, "cause": str(error)[:200]})
-        raise AssertionError
-
-
 @serve.ingress()
 class Ingress:
     """Answer HTTP: admit, bound by a deadline, run the pipeline over the stages."""
@@ -286,7 +199,7 @@ class Ingress:
         self._config = config
         most = config.ingress.max_in_flight
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}
-        stages = self._stages = _Stages(handles, RetryBudget(RETRY_SHARE, reserve=most))
+        stages = self._stages = StageCalls(handles, RetryBudget(RETRY_SHARE, reserve=most))
         whole = WholePhoto(config.limits.max_pixels)
         self._pipeline = Pipeline(
             DetectorOrWhole(stages, whole) if config.degradation.no_detector else stages,
