@@ -1,11 +1,13 @@
 """Writes can be killed and repeated on every engine."""
 
 import asyncio
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
+from scripts.measuring import wait_until
 from serve_app.collection import KnownImage, Row, row_id
 from serve_app.domain import View
 from serve_app.errors import BadInput, IndexMissing
@@ -36,6 +38,41 @@ def stored(index: Index, image_id: str) -> list[dict[str, Any]]:
 def test_a_written_image_is_known_at_once(index: Index) -> None:
     index.writer().write(both("known", updated_at=5, category_root="Men"))
     assert index.writer().known(["known", "unknown"]) == {"known": KnownImage("1" * 64, "1" * 64, "Men", 5, BOTH)}
+
+
+def test_what_was_written_before_a_time_is_known_without_waiting_for_what_came_later(index: Index) -> None:
+    index.writer().write(both("before"))
+    start_ms = time.time_ns() // 10**6
+    known = index.writer().known(["before"], before_ms=start_ms)
+    assert set(known) == {"before"}
+
+
+def test_the_nearest_pictures_are_told_with_their_scores(index: Index) -> None:
+    first, second = row("picture", phash="f" * 16), row("other picture", phash="0" * 16, duplicate_of="first")
+    index.writer().write([first, second])
+    found = index.writer().nearest([first.vector, second.vector], 1)
+    assert [[hit["image_id"] for hit in hits] for hits in found] == [["picture"], ["other picture"]]
+    ((best,), (other,)) = found
+    assert best["score"] == pytest.approx(1, abs=1e-5)
+    assert (best["phash"], other["phash"]) == ("f" * 16, "0" * 16)
+    assert (best["view"], other["duplicate_of"]) == ("whole", "first")
+    assert index.writer().nearest([], 1) == []
+
+
+def test_the_data_of_known_images_is_given(index: Index) -> None:
+    index.writer().write(both("with data", data={"origin": ["https://shop.example/1.jpg", '"e"', ""]}))
+    found = index.writer().data(["with data", "unknown"])
+    assert found == {"with data": {"origin": ["https://shop.example/1.jpg", '"e"', ""]}}
+
+
+def test_all_rows_can_be_scanned(index: Index) -> None:
+    index.writer().write([*both("scanned"), *both("scanned too")])
+    wanted = {"scanned#whole", "scanned#object", "scanned too#whole", "scanned too#object"}
+
+    def found() -> bool:
+        return {each["row_id"] for rows in index.writer().scan(["row_id"]) for each in rows} >= wanted
+
+    wait_until(found, timeout_s=30, what="rows in a scan")
 
 
 def test_many_images_take_several_calls(index: Index) -> None:
