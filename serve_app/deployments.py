@@ -174,7 +174,8 @@ class Searcher(_Stage):
         self._index.params = SearchParams(**params)
 
     async def search(self, embedded: Embedded, k: int, wanted: Filter, strong: bool, terms: Terms) -> Found:
-        found = await self._index.search(embedded, k, wanted, strong, terms)
+        with self._meter.call():
+            found = await self._index.search(embedded, k, wanted, strong, terms)
         return replace(found, age_s=self.age_s())
 
     async def __del__(self) -> None:
@@ -244,6 +245,10 @@ class Ingress:
         return create_app(self)
 
     async def search(self, photo: bytes, query: Query) -> Answer:
+        with self._meter.call():
+            return await self._search(photo, query)
+
+    async def _search(self, photo: bytes, query: Query) -> Answer:
         if self._missing:
             raise IndexMissing(self._index.reason)
         # Where no stage goes to zero, a new replica is there later than any search may wait for it.

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,16 +81,32 @@ class Meter:
 
 
 class LoopMeter:
-    """Measure a replica that has no model: its event loop is busy while the process computes."""
+    """Measure a replica that has no model: its event loop is busy while the process computes.
+
+    What it computes for itself, such as its watch of the index, is no work: a replica that nobody called is idle.
+    """
 
     def __init__(self, now_s: float, cpu_s: float) -> None:
         self._read_s = now_s
         self._cpu_s = cpu_s
+        self._under_way = 0
+        self._called = False
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Note that somebody waits for an answer while the block runs."""
+        self._under_way += 1
+        self._called = True
+        try:
+            yield
+        finally:
+            self._under_way -= 1
 
     def report(self, now_s: float, cpu_s: float) -> dict[str, float]:
         """Return what happened since the last report; `cpu_s` is what the process has computed since its start."""
-        busy = (cpu_s - self._cpu_s) / max(now_s - self._read_s, 1e-3)
+        busy = (cpu_s - self._cpu_s) / max(now_s - self._read_s, 1e-3) if self._called else 0.0
         self._read_s, self._cpu_s = now_s, cpu_s
+        self._called = self._under_way > 0
         return {BUSY: min(1.0, busy), BACKLOG_S: 0.0, REQUEST_S: 0.0}
 
 

@@ -50,3 +50,8 @@ def test_everyone_who_searches_at_zero_is_answered(service, radios):
     waited_ms = [answer.json()["timings_ms"]["cold_start"] for answer in answers]
     assert all(0 < each < 90_000 for each in waited_ms)
     assert "cold_start" not in service.search(radios.images[0]).json()["timings_ms"]
+
+
+def test_stages_that_have_worked_go_to_zero_again(service, radios):
+    assert service.search(radios.images[0]).status_code == 200
+    wait_until(lambda: replicas(service) == 0, timeout_s=90, what="the last replica's end")

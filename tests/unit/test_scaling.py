@@ -153,8 +153,19 @@ def test_a_meter_counts_a_batch_that_has_not_ended():
 
 def test_a_replica_without_a_model_is_busy_while_it_computes():
     meter = LoopMeter(0.0, cpu_s=10.0)
-    assert meter.report(2.0, cpu_s=10.5)[BUSY] == 0.25
-    assert meter.report(3.0, cpu_s=13.5)[BUSY] == 1.0
+    with meter.call():
+        assert meter.report(2.0, cpu_s=10.5)[BUSY] == 0.25
+        assert meter.report(3.0, cpu_s=13.5)[BUSY] == 1.0
+    assert meter.report(4.0, cpu_s=14.0)[BUSY] == 0.5
+
+
+def test_a_replica_that_nobody_called_is_idle_whatever_it_does_for_itself():
+    meter = LoopMeter(0.0, cpu_s=10.0)
+    assert meter.report(2.0, cpu_s=10.5)[BUSY] == 0.0
+    with meter.call():
+        pass
+    assert meter.report(3.0, cpu_s=11.0)[BUSY] == 0.5
+    assert meter.report(4.0, cpu_s=11.5)[BUSY] == 0.0
 
 
 def test_the_policy_reads_what_serve_hands_it():
