@@ -179,7 +179,8 @@ def place_of(image: str, base: str) -> str:
     if not scheme_of(base):
         return str(Path(base) / image)
     name = quote(image) if scheme_of(base) in WEB else image
-    return f"{base.rstrip('/')}/{name.lstrip('/')}"
+    folder, mark, options = base.partition("?")
+    return f"{folder.rstrip('/')}/{name.lstrip('/')}{mark}{options}"
 
 
 def base_of(manifest: str) -> str:
@@ -188,7 +189,9 @@ def base_of(manifest: str) -> str:
         path = Path(manifest).resolve()
         return str(path if path.is_dir() and not (path / "_delta_log").is_dir() else path.parent)
     parts = urlsplit(manifest)
-    return parts._replace(path=str(PurePosixPath(parts.path).parent), query="", fragment="").geturl()
+    # A store's options, such as its endpoint, hold for its images too.
+    query = parts.query if parts.scheme.lower() in STORES else ""
+    return parts._replace(path=str(PurePosixPath(parts.path).parent), query=query, fragment="").geturl()
 
 
 def local_copy(manifest: str, folder: Path, config: Config) -> Path:
