@@ -59,6 +59,8 @@ class Drill:
     strike: Strike
     mend: Mend = _nothing
     may_break: bool = False
+    lasts: float = 1.0
+    """How much longer it takes than others: what is mended is to be searched too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +114,25 @@ def drills(document: dict[str, Any]) -> list[Drill]:
             Drill(f"kill -9 of one {stage} of {WORKERS}", _kill(stage), may_break=stage == "Ingress")
             for stage in STAGES
         ),
-        Drill(f"kill -9 of one worker node of {WORKERS}", _kill_worker, _replace_worker, may_break=True),
-        Drill(f"kill -9 of the head, back after {HEAD_AWAY_S:.0f} s", _kill_head, _restart_head),
-        Drill("roll-out of other settings", _deploy(document, settings={"ingress": goal_s}), _roll_over),
-        Drill("roll-out of another embedder", _deploy(document, model=OTHER_MODEL), _roll_over),
+        Drill(f"kill -9 of one worker node of {WORKERS}", _kill_worker, _replace_worker, may_break=True, lasts=2),
+        Drill(f"kill -9 of the head, back after {HEAD_AWAY_S:.0f} s", _kill_head, _restart_head, lasts=2),
+        Drill("roll-out of other settings", _deploy(document, settings={"ingress": goal_s}), _roll_over, lasts=3),
+        Drill("roll-out of another embedder", _deploy(document, model=OTHER_MODEL), _roll_over, lasts=3),
     ]
 
 
 def run(*, quick: bool, only: list[str] | None) -> Report:
     """Do the drills; raises CantStart, ShoplensError, HTTPError, TimeoutError."""
     seconds = QUICK_SECONDS if quick else SECONDS
-    schedule = Schedule("steady", CAPACITY / 2, CAPACITY / 2, seconds)
-    settings = {"seconds": seconds, "searches_per_s": schedule.base_rate, "deadline_s": DEADLINE_S}
+    rate = CAPACITY / 2
+    settings = {"seconds": seconds, "searches_per_s": rate, "deadline_s": DEADLINE_S}
     report = Report("drills serve", settings | {"workers": WORKERS})
     with tempfile.TemporaryDirectory(prefix="shoplens-drills-") as folder, _service(Path(folder)) as (nodes, document):
         body = photo(Path(folder)).read_bytes()
         for drill in drills(document):
             if only and not any(words in drill.name for words in only):
                 continue
+            schedule = Schedule("steady", rate, rate, drill.lasts * seconds)
             report.rows.append({"drill": drill.name, **asyncio.run(_drill(nodes, body, schedule, drill, report))})
             print(f"done: {drill.name}", flush=True)
             wait_until(lambda: _is_whole(nodes), timeout_s=120, what=f"recovery from {drill.name}")
@@ -234,11 +237,12 @@ async def _drill(nodes: RayNodes, body: bytes, schedule: Schedule, drill: Drill,
             seen.append(Seen(due_s, loop.time() - start_s, first[0], *last))
 
         searches = [asyncio.create_task(search(due_s)) for due_s in schedule.arrivals(seed=1)]
-        await asyncio.sleep(HARM_PART * schedule.seconds)
+        await asyncio.sleep(HARM_PART * schedule.seconds / drill.lasts)
         before_s = loop.time() - start_s
         await asyncio.to_thread(drill.strike, nodes)
         after_s = loop.time() - start_s
         await drill.mend(nodes)
+        mended_s = loop.time() - start_s
         await asyncio.gather(*searches)
         probing.cancel()
     in_flight = sum(each.due_s <= after_s and each.ended_s >= before_s for each in seen)
@@ -249,12 +253,13 @@ async def _drill(nodes: RayNodes, body: bytes, schedule: Schedule, drill: Drill,
         Goal(f"{drill.name}: failed, raw", raw, in_flight if drill.may_break else 0, "lower"),
         Goal(f"{drill.name}: failed after one retry of a broken connection", after_retry, 0, "lower"),
         Goal(f"{drill.name}: searched in another model's index", wrong, 0, "lower"),
+        Goal(f"{drill.name}: seconds until it was mended, of those searched", mended_s, schedule.seconds, "lower"),
     ]
     latencies = [each.ended_s - each.due_s for each in seen]
     moments = sorted(each.ended_s for each in seen if each.first == "ok")
     return {
         "searches": len(seen), "failed raw": raw, "failed after retry": after_retry, "in flight": in_flight,
-        "wrong": wrong, "degraded": sum(each.degraded for each in seen), "p50 ms": 1e3 * percentile(latencies, 0.5),
+        "wrong": wrong, "mended after s": mended_s - after_s, "degraded": sum(each.degraded for each in seen), "p50 ms": 1e3 * percentile(latencies, 0.5),
         "p99 ms": 1e3 * percentile(latencies, 0.99),
         "longest gap s": max((after - before for before, after in pairwise(moments)), default=schedule.seconds),
         "codes": ", ".join(sorted({each.first for each in seen} - {"ok"})) or "-",
