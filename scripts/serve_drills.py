@@ -259,7 +259,8 @@ async def _drill(nodes: RayNodes, body: bytes, schedule: Schedule, drill: Drill,
     moments = sorted(each.ended_s for each in seen if each.first == "ok")
     return {
         "searches": len(seen), "failed raw": raw, "failed after retry": after_retry, "in flight": in_flight,
-        "wrong": wrong, "mended after s": mended_s - after_s, "degraded": sum(each.degraded for each in seen), "p50 ms": 1e3 * percentile(latencies, 0.5),
+        "wrong": wrong, "mended after s": mended_s - after_s, "degraded": sum(each.degraded for each in seen),
+        "p50 ms": 1e3 * percentile(latencies, 0.5),
         "p99 ms": 1e3 * percentile(latencies, 0.99),
         "longest gap s": max((after - before for before, after in pairwise(moments)), default=schedule.seconds),
         "codes": ", ".join(sorted({each.first for each in seen} - {"ok"})) or "-",
