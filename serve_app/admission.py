@@ -5,6 +5,7 @@ Nothing here waits or calls; time comes in as seconds of a monotonic clock.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from itertools import islice
 
@@ -14,8 +15,11 @@ SLOT_S = 0.25
 WINDOW_SLOTS = 8
 """Slots that a rate is measured over: 2 s."""
 ARRIVALS = ((4, 1.5), (12, 1.3), (40, 1.1))
-"""More comes in than can be answered where arrivals of so many slots are so many times the capacity: 1 s tells of a
+"""More comes in than can be answered where arrivals of so many slots are so many times what can be: 1 s tells of a
 flood, 10 s of a little too much. Shorter or closer, chance would."""
+CHANCE = 3.0
+"""Where few are expected, chance brings many times as many: arrivals also have to exceed their expected number by so
+many of its standard deviations, which are its root."""
 LEARN = 0.25
 """Part of the difference that the known capacity follows by in a slot: answers come in bursts, batch by batch."""
 BUSY_PART = 0.5
@@ -114,9 +118,15 @@ class Admission:
             self._least_in_work = self.in_work
             self._learn()
         if slot > self._slot:
-            rates = ((sum(islice(reversed(self._arrivals), n)) / (n * SLOT_S), more) for n, more in ARRIVALS)
-            self._floods = self._known and any(rate > more * self._capacity for rate, more in rates)
+            self._floods = self._known and any(self._exceed(slots, more) for slots, more in ARRIVALS)
         self._slot = slot
+
+    def _exceed(self, slots: int, more: float) -> bool:
+        """Tell whether the arrivals of the last slots are too many to be answered, and too many for chance."""
+        expected = slots * SLOT_S * self._capacity
+        return sum(islice(reversed(self._arrivals), slots)) > max(
+            more * expected, expected + CHANCE * math.sqrt(expected)
+        )
 
     def _learn(self) -> None:
         answered = [answered for answered, _ in self._answers]

@@ -69,6 +69,15 @@ def test_load_below_capacity_is_never_refused():
     assert not running.refused
 
 
+def test_chance_is_not_taken_for_a_flood_where_few_searches_come():
+    running = service(rate=3)
+    running.run(2.4, 20, 1220)
+    assert len(running.refused) < 0.02 * len(running.latencies)
+    running.run(30, 1220, 1230)
+    flooded = [latency_s for at_s, latency_s in running.latencies if at_s >= 1222]
+    assert max(flooded) < 2 * GOAL_S
+
+
 def test_what_is_accepted_in_a_tenfold_overload_stays_fast():
     running = service()
     running.run(200, 20, 320)
