@@ -50,8 +50,8 @@ CURVES = ("step", "ramp", "spike")
 BASE, PEAK = 0.6, 5.0
 """Load as a multiple of what one embedder answers."""
 LINEAR_GOAL = 0.85
-OVERLOADED_REPLICAS = 2
-OVERLOAD_BASE, OVERLOAD_PEAK = 0.9, 10.0
+OVERLOADED_REPLICAS = 4
+OVERLOAD_BASE, OVERLOAD_PEAK = 0.85, 10.0
 """Load as a multiple of what those replicas answer."""
 OVERLOAD_S, QUICK_OVERLOAD_S = 600.0, 80.0
 SERVE_DEFAULT = {"min_replicas": 1, "max_replicas": MOST_REPLICAS}

@@ -43,7 +43,9 @@ PEAKS = {"step": 1.5, "ramp": 1.5, "spike": 3.0, "diurnal": 1.0}
 BASE = 0.5
 OVERLOAD = 2.0
 """From this multiple of the capacity on, a peak is an overload."""
-PROBE_S, PROBE_CONNECTIONS = 10.0, 16
+PROBE_S, LONGEST_PROBE_S, PROBE_CONNECTIONS = 10.0, 40.0, 16
+PROBE_ANSWERS = 150
+"""Answers come in bursts: of few, the first and last say too much."""
 SETTINGS_OF_ITS_OWN = {
     # What a stage wants and has is to be seen every second.
     "RAY_metrics_report_interval_ms": "1000",
@@ -181,10 +183,15 @@ async def probe(url: str, photos: Sequence[Path], connections: int = PROBE_CONNE
     done: list[float] = []
     start_s = time.monotonic()
     limits = httpx.Limits(max_connections=connections)
+
+    def is_over() -> bool:
+        past_s = time.monotonic() - start_s
+        return past_s > LONGEST_PROBE_S or (past_s > PROBE_S and len(done) >= PROBE_ANSWERS)
+
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
 
         async def ask() -> None:
-            while time.monotonic() - start_s < PROBE_S:
+            while not is_over():
                 answer = await client.post("/v1/search", files={"photo": next(bodies)})
                 if answer.is_success:
                     done.append(time.monotonic())

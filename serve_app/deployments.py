@@ -53,7 +53,7 @@ INDEX_CHECK_S = 2.0
 METRICS_TIMEOUT_S = 2.0
 RETRY_SHARE = 0.1
 """Repeated stage calls, as a part of all."""
-PATIENT_PART = 0.6
+PATIENT_PART = 0.5
 """Part of a search's time that it may wait for others, or for replicas that are to come."""
 GRACE_S = 0.1
 """Stages end at a search's deadline by themselves, and say more of it."""
