@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,6 +22,7 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -227,6 +229,40 @@ class FetchConfig(Section):
     )
 
 
+SET_BY_FEED = ("bootstrap.servers", "group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset")
+_SECRET = re.compile(r"password|secret|private|key\.pem$")
+
+
+class FeedConfig(Section):
+    """Where events for minutes-fresh updates come from, and how many are applied at once."""
+
+    kafka_servers: str = Field("", description="Kafka brokers as `HOST:PORT,HOST:PORT`")
+    topic: str = Field("", description="Kafka topic that holds the events")
+    group: str = Field("shoplens", min_length=1, description="Kafka consumer group that remembers what was applied")
+    kafka_options: dict[str, str] = Field(
+        {}, description="further options of librdkafka, as `security.protocol`, `sasl.mechanism` and `sasl.username`"
+    )
+    kafka_password: SecretStr = Field(
+        SecretStr(""), description="sasl.password, only from SHOPLENS_FEED__KAFKA_PASSWORD or kafka_password_file"
+    )
+    kafka_password_file: Path | None = Field(None, description="file that holds the password")
+    batch_events: int = Field(64, ge=1, le=10_000, description="most events that are applied together")
+    batch_s: float = Field(1, gt=0, description="seconds that a batch waits for more events")
+    deletes_kept_s: float = Field(
+        7 * 24 * 3600, gt=0, description="seconds that a delete is remembered for, so that late events undo nothing"
+    )
+
+    @field_validator("kafka_options")
+    @classmethod
+    def _hold_no_secret(cls, options: dict[str, str]) -> dict[str, str]:
+        for name in options:
+            if name in SET_BY_FEED:
+                raise ValueError(f"{name} is set by the feed itself")
+            if _SECRET.search(name):
+                raise ValueError(f"{name} may not stand here; sasl.password comes from kafka_password_file")
+        return options
+
+
 class Config(BaseSettings):
     """All settings of Shoplens."""
 
@@ -257,6 +293,7 @@ class Config(BaseSettings):
     searcher: SearcherConfig = SearcherConfig()
     importing: ImportConfig = Field(ImportConfig(), alias="import")
     fetch: FetchConfig = FetchConfig()
+    feed: FeedConfig = FeedConfig()
 
     @model_validator(mode="after")
     def _ingress_refuses_first(self) -> Self:
@@ -328,6 +365,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise BadConfig(f"{path} can't be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise BadConfig(f"{path} must hold settings as `name: value` lines")
-    if "password" in (values.get("milvus") or {}):
-        raise BadConfig("milvus.password may not stand in a file of settings; use SHOPLENS_MILVUS__PASSWORD")
+    for section, name in (("milvus", "password"), ("feed", "kafka_password")):
+        if name in (values.get(section) or {}):
+            variable = f"SHOPLENS_{section}__{name}".upper()
+            raise BadConfig(f"{section}.{name} may not stand in a file of settings; use {variable}")
     return values

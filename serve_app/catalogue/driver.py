@@ -20,6 +20,7 @@ from serve_app.config import Config
 from serve_app.errors import DeadlineExceeded, MilvusUnavailable, StageUnavailable
 from serve_app.milvus import indexing
 from serve_app.milvus.client import connect
+from serve_app.milvus.tombstones import Tombstones
 from serve_app.milvus.writer import MilvusWriter, index_writer
 from serve_app.weights.loader import embedder_files, fingerprint
 
@@ -108,4 +109,5 @@ def remove_gone(config: Config, job: Job, uri: str, *, yes: bool) -> int:
     most = 1.0 if yes else config.importing.max_removed_share
     with closing(connect(config.milvus, uri)) as client:
         index = MilvusWriter(client, alias(config.catalogue, model), config.milvus)
-        return removal.remove_gone(index, job.manifest, job.event, most_share=most, surely=yes)
+        tombstones = Tombstones(client, config.catalogue, config.milvus, config.feed.deletes_kept_s)
+        return removal.remove_gone(index, tombstones, job.manifest, job.event, most_share=most, surely=yes)

@@ -1,11 +1,12 @@
-"""What a running import tells Prometheus."""
+"""What a running import or feed tells Prometheus."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from serve_app.catalogue.feed import Batch
 from serve_app.catalogue.report import Outcome
 
 
@@ -34,3 +35,30 @@ class ImportMetrics:
                 self._problems.labels(outcome.code).inc()
         for part, value in seconds.items():
             self._seconds.labels(part).inc(value)
+
+
+class FeedMetrics:
+    """Count events, and say how far behind the feed is, at http://HOST:PORT/metrics while the process runs."""
+
+    def __init__(self, host: str, port: int) -> None:
+        registry = CollectorRegistry()
+        self._events = Counter("shoplens_feed_events", "Events by what became of them", ["status"], registry=registry)
+        self._problems = Counter(
+            "shoplens_feed_problems", "Events that could not be applied, by code", ["code"], registry=registry
+        )
+        self._rows = Counter("shoplens_feed_rows_written", "Rows written to the index", registry=registry)
+        self._lag = Gauge(
+            "shoplens_feed_lag_seconds",
+            "Age of the oldest event of the last batch, once it was acknowledged",
+            registry=registry,
+        )
+        start_http_server(port, host, registry)
+
+    def add(self, batch: Batch) -> None:
+        for outcome in batch.outcomes:
+            self._events.labels(outcome.status.value).inc()
+            self._rows.inc(outcome.written_rows)
+            if outcome.code:
+                self._problems.labels(outcome.code).inc()
+        if batch.lag_s is not None:
+            self._lag.set(batch.lag_s)

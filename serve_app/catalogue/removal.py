@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from serve_app.catalogue.events import image_key
+from serve_app.catalogue.feed_index import Tombstones
 from serve_app.catalogue.formats import raw_rows
 from serve_app.catalogue.manifest import image_ids
 from serve_app.catalogue.preparing import Event
@@ -24,11 +26,14 @@ class Index(Protocol):
     def delete(self, image_ids: Iterable[str]) -> None: ...
 
 
-def remove_gone(index: Index, manifest: Path, event: Event, *, most_share: float, surely: bool) -> int:
+def remove_gone(
+    index: Index, tombstones: Tombstones, manifest: Path, event: Event, *, most_share: float, surely: bool
+) -> int:
     """Remove the images of the event's feed that the manifest does not name; return how many.
 
-    What a newer event wrote stays. Raises TooMuchGone, before anything is removed, where more than `most_share` of
-    the feed's images are gone, or, unless `surely`, where a row can't be read and so may name any of them.
+    What a newer event wrote stays, and an older one that comes later brings nothing back. Raises TooMuchGone, before
+    anything is removed, where more than `most_share` of the feed's images are gone, or, unless `surely`, where a row
+    can't be read and so may name any of them.
     """
     named, unreadable = _named(manifest)
     if unreadable and not surely:
@@ -47,7 +52,10 @@ def remove_gone(index: Index, manifest: Path, event: Event, *, most_share: float
             f"{most_share:.0%} (import.max_removed_share), so nothing was removed; if they are to go, add --yes"
         )
     for rows, is_gone in _look(index, named, event):
-        index.delete({row["image_id"]: None for row, each in zip(rows, is_gone, strict=True) if each})
+        images = {row["image_id"]: None for row, each in zip(rows, is_gone, strict=True) if each}
+        # Noted before anything goes: a run that is killed in between is repeated.
+        tombstones.add({image_key(image_id): event.at_ms for image_id in images})
+        index.delete(images)
     return gone
 
 

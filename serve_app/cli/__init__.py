@@ -99,6 +99,29 @@ def import_(
     import_catalogue(settings, options, console())
 
 
+@app.command(name="feed")
+def feed_(
+    source: Annotated[
+        str, typer.Argument(help="`-` for JSON lines on standard input, a file of them, or `kafka` for `feed.topic`.")
+    ],
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    base: Annotated[str | None, typer.Option(help="Folder or URL that images are relative to.")] = None,
+    feed: Annotated[str, typer.Option(help="Name under which new rows are kept apart from others'.")] = "",
+    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics here while it runs.")] = None,
+) -> None:
+    """Apply events to the index as they come, until SIGTERM or the end of the stream.
+
+    An event is a JSON object: `event` is `upsert` (with the columns of a manifest), `update` (some of them, of a
+    `product_id` or an `image_id`) or `delete`, and `at` its time. An older event never undoes a newer one.
+
+        echo '{"event": "update", "product_id": "7", "in_stock": false}' | shoplens feed -
+    """
+    from serve_app.cli.feed import Options, follow_feed
+
+    follow_feed(load_config(config, data_dir=data_dir), Options(source, base, feed, metrics_port), console())
+
+
 @app.command()
 def search(
     photo: Annotated[Path, typer.Argument(help="JPEG, PNG or WebP.")],

@@ -16,21 +16,19 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from pymilvus import CollectionSchema, DataType, MilvusClient
-from pymilvus.exceptions import MilvusException
+from pymilvus import MilvusClient
 
 from serve_app import collection as naming
 from serve_app.collection import quote
 from serve_app.errors import BadConfig, IndexMissing
 from serve_app.milvus.client import translated
+from serve_app.milvus.notes import Notes
 
 STATE = "shoplens.writes"
 VERIFIED = "shoplens.verified"
 PREVIOUS = "shoplens.previous"
 
 CALL_TIMEOUT_S = 30.0
-MARKS_A_CALL = 500
-MOST_MARKS = 16_384
 
 
 class State(StrEnum):
@@ -124,82 +122,41 @@ class Marks:
     """
 
     def __init__(self, client: MilvusClient, catalogue: str) -> None:
-        self._client = client
-        self._name = f"{catalogue}_marks"
+        self._notes = Notes(client, f"{catalogue}_marks", {"mark": 512, "target": 255}, ("updated_at",))
 
     def exist(self) -> bool:
-        with translated():
-            return bool(self._client.has_collection(self._name, timeout=CALL_TIMEOUT_S))
+        return self._notes.exist()
 
     def add(self, collection: str, events: Mapping[str, int]) -> None:
         """Note images with the times of their events, in milliseconds."""
-        if not self.exist():
-            self._create()
-        rows = [
-            {"mark": f"{collection}#{image_id}", "target": collection, "updated_at": updated_at, "dummy": [1.0, 0.0]}
+        self._notes.put(
+            {"mark": f"{collection}#{image_id}", "target": collection, "updated_at": updated_at}
             for image_id, updated_at in events.items()
-        ]
-        for start in range(0, len(rows), MARKS_A_CALL):
-            with translated():
-                self._client.upsert(self._name, rows[start : start + MARKS_A_CALL], timeout=CALL_TIMEOUT_S)
+        )
 
     def clear(self, collection: str, events: Mapping[str, int]) -> None:
         """Forget images that were written or deleted now by events that are no older than the noted ones."""
         if not events or not self.exist():
             return
-        noted = self._read(f"mark in [{', '.join(quote(f'{collection}#{image_id}') for image_id in events)}]")
-        done = [mark for mark, at in noted.items() if at <= events[mark.removeprefix(f"{collection}#")]]
-        self._delete(done)
+        noted = _marks(self._notes.having(f"{collection}#{image_id}" for image_id in events))
+        self._notes.remove(mark for mark, at in noted.items() if at <= events[mark.removeprefix(f"{collection}#")])
 
     def count(self, collection: str) -> int:
-        """Return how many images of a collection are noted; MOST_MARKS stands for that many or more."""
-        return len(self._read(f"target == {quote(collection)}")) if self.exist() else 0
+        """Return how many images of a collection are noted; notes.MOST_READ stands for that many or more."""
+        return len(self._notes.read(f"target == {quote(collection)}")) if self.exist() else 0
 
     def clear_before(self, collection: str, updated_at: int) -> None:
         """Forget all images of a collection that were noted by events up to that time."""
-        while self.exist():
-            noted = self._read(f"target == {quote(collection)} and updated_at <= {updated_at}")
-            if not noted:
-                return
-            self._delete(noted)
+        self._clear(f"target == {quote(collection)} and updated_at <= {updated_at}")
 
     def drop(self, collection: str) -> None:
         """Forget all images of a collection."""
-        while self.exist() and (marks := self._read(f"target == {quote(collection)}")):
-            self._delete(marks)
+        self._clear(f"target == {quote(collection)}")
 
-    def _read(self, text: str) -> dict[str, int]:
-        with translated():
-            rows = self._client.query(
-                self._name,
-                filter=text,
-                output_fields=["mark", "updated_at"],
-                limit=MOST_MARKS,
-                consistency_level="Strong",
-                timeout=CALL_TIMEOUT_S,
-            )
-        return {row["mark"]: row["updated_at"] for row in rows}
+    def _clear(self, text: str) -> None:
+        while self.exist() and (noted := self._notes.read(text)):
+            self._notes.remove(_marks(noted))
 
-    def _delete(self, marks: Iterable[str]) -> None:
-        listed = list(marks)
-        for start in range(0, len(listed), MARKS_A_CALL):
-            keys = ", ".join(map(quote, listed[start : start + MARKS_A_CALL]))
-            with translated():
-                self._client.delete(self._name, filter=f"mark in [{keys}]", timeout=CALL_TIMEOUT_S)
 
-    def _create(self) -> None:
-        schema: CollectionSchema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("mark", DataType.VARCHAR, is_primary=True, max_length=512)
-        schema.add_field("target", DataType.VARCHAR, max_length=255)
-        schema.add_field("updated_at", DataType.INT64)
-        # Milvus has no collections without a vector.
-        schema.add_field("dummy", DataType.FLOAT_VECTOR, dim=2)
-        index = MilvusClient.prepare_index_params()
-        index.add_index("dummy", index_type="FLAT", metric_type="L2")
-        try:
-            with translated():
-                self._client.create_collection(self._name, schema=schema, index_params=index, timeout=CALL_TIMEOUT_S)
-                self._client.load_collection(self._name, timeout=CALL_TIMEOUT_S)
-        except MilvusException:
-            if not self.exist():
-                raise
+def _marks(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    return {row["mark"]: row["updated_at"] for row in rows}

@@ -17,7 +17,7 @@ from pymilvus import MilvusClient
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from serve_app import collection as naming
-from serve_app.collection import KnownImage, Row, check, quote
+from serve_app.collection import FIELDS, KnownImage, Row, check, quote
 from serve_app.config import MilvusConfig, SearchParams
 from serve_app.domain import View
 from serve_app.errors import BadInput, DeadlineExceeded, IndexMissing, MilvusUnavailable
@@ -35,6 +35,7 @@ MAX_ROWS_A_CALL = 500
 MAX_BYTES_A_CALL = 8 * 2**20
 MAX_VECTORS_A_CALL = 200
 """A row with its vector takes about 4 kB in an answer, up to 64 kB with large attributes."""
+MAX_PRODUCTS_A_CALL = 100
 TARGET_MISSING_S = 10.0
 """How long a write waits for a target that isn't loaded, as after a restart, before it goes on without."""
 FIRST_BACK_OFF_S = 0.1
@@ -43,6 +44,7 @@ LONGEST_BACK_OFF_S = 5.0
 STORED_FIELDS = ["row_id", "image_id", "view", "image_sha256", "row_sha256", "category_root", "updated_at"]
 KEPT_FIELDS = ["image_id", "view", "vector", "image_sha256", "phash", "duplicate_of", "data"]
 """What a row can't be made again of without the models."""
+ROW_FIELDS = [field.name for field in FIELDS]
 PICTURE_FIELDS = ["image_id", "view", "phash", "duplicate_of"]
 LOGICAL_BITS = 18
 """Milvus's timestamps are milliseconds and so many bits that count within one."""
@@ -92,6 +94,14 @@ class MilvusWriter:
     def stored(self, image_ids: Iterable[str]) -> dict[str, dict[View, dict[str, Any]]]:
         """Return KEPT_FIELDS of all rows of those images, by image and view, so that they can be written again."""
         return self._source.stored(image_ids)
+
+    def rows(self, image_ids: Iterable[str]) -> dict[str, dict[View, Row]]:
+        """Return all that is stored of those images, by image and view, as CollectionWriter does."""
+        return self._source.rows(image_ids)
+
+    def images_of(self, product_ids: Iterable[str]) -> dict[str, set[str]]:
+        """Return the ids of the products' images, as CollectionWriter does."""
+        return self._source.images_of(product_ids)
 
     def scan(self, fields: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
         """Yield all rows in the order of their keys; of the last seconds' writes, some may be missing."""
@@ -245,6 +255,33 @@ class CollectionWriter:
             stored[values["image_id"]][View(values["view"])] = values
         return stored
 
+    def rows(self, image_ids: Iterable[str]) -> dict[str, dict[View, Row]]:
+        """Return all that is stored of those images, by image and view, also of those without a view `whole`."""
+        rows: dict[str, dict[View, Row]] = defaultdict(dict)
+        for values in self._query(image_ids, ROW_FIELDS, MAX_VECTORS_A_CALL):
+            row = _row(values)
+            rows[row.image_id][row.view] = row
+        return rows
+
+    def images_of(self, product_ids: Iterable[str]) -> dict[str, set[str]]:
+        """Return the ids of the products' images, with all that any writer was acknowledged before.
+
+        An image counts with any of its views: what a killed writer left behind is found too.
+        """
+        images: dict[str, set[str]] = defaultdict(set)
+        for chunk in _chunks(product_ids, MAX_PRODUCTS_A_CALL):
+            query = partial(
+                self._client.query,
+                self._name,
+                filter=f"product_id in [{', '.join(map(quote, chunk))}]",
+                output_fields=["product_id", "image_id"],
+                consistency_level="Strong",
+                timeout=self._timeout_s,
+            )
+            for row in self.repeat(query):
+                images[row["product_id"]].add(row["image_id"])
+        return images
+
     def data(self, image_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return the `data` of those images' rows of the view `whole`."""
         found = self._query(image_ids, ["image_id", "data"], MAX_VECTORS_A_CALL, views=(View.WHOLE,))
@@ -377,6 +414,12 @@ class CollectionWriter:
             except (MilvusUnavailable, DeadlineExceeded):
                 return True
         return isinstance(error, MilvusUnavailable | DeadlineExceeded)
+
+
+def _row(values: Mapping[str, Any]) -> Row:
+    known = {name: values[name] for name in ROW_FIELDS if name != "row_id"}
+    vector = np.asarray(values["vector"], np.float32)
+    return Row(**known | {"view": View(values["view"]), "vector": vector})
 
 
 def _newest(rows: Iterable[Row]) -> dict[str, list[Row]]:
