@@ -264,7 +264,12 @@ async def _drill(nodes: RayNodes, body: bytes, schedule: Schedule, drill: Drill,
         "p99 ms": 1e3 * percentile(latencies, 0.99),
         "longest gap s": max((after - before for before, after in pairwise(moments)), default=schedule.seconds),
         "codes": ", ".join(sorted({each.first for each in seen} - {"ok"})) or "-",
+        "failed, s after the harm": _span([each.due_s - after_s for each in seen if each.last != "ok"]),
     }  # fmt: skip
+
+
+def _span(moments: Sequence[float]) -> str:
+    return f"{min(moments):.1f} to {max(moments):.1f}" if moments else "-"
 
 
 async def _ask(client: httpx.AsyncClient, balancer: Balancer, body: bytes) -> tuple[str, bool, bool]:

@@ -37,6 +37,7 @@ from serve_app.errors import (
     ShoplensError,
 )
 from serve_app.filters import Filter
+from serve_app.milvus.importing import import_pymilvus
 from serve_app.pipeline import Answer, Embedded, Found, Pipeline, Query, Sighting
 from serve_app.resilience import RetryBudget
 from serve_app.scaling import LoopMeter
@@ -159,9 +160,10 @@ class Searcher(_Stage):
     """Search the collections that the models' aliases stand for."""
 
     def __init__(self, settings: Settings) -> None:
+        config = start(settings)
+        import_pymilvus()
         from serve_app.milvus.models import ModelSearchers
 
-        config = start(settings)
         self._index = ModelSearchers(_milvus_uris(config), config.milvus, config.catalogue, SearchParams())
         self._meter = LoopMeter(time.monotonic(), time.process_time())
         self._ready_s = time.monotonic()
@@ -195,6 +197,7 @@ class Ingress:
         searcher: DeploymentHandle[Any],
     ) -> None:
         config = start(settings)
+        import_pymilvus()
         self.fingerprint = fingerprint
         self.max_body_bytes = config.limits.max_body_bytes
         self._config = config

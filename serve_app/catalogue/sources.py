@@ -26,6 +26,8 @@ TOO_LARGE = f"the event takes more than {MAX_EVENT_BYTES:,} bytes"
 KAFKA_OPTIONS = {
     # A batch may fetch images and wait for Milvus; 5 minutes by default.
     "max.poll.interval.ms": "900000",
+    # A feed that was killed holds its partitions for so long; 45 s by default.
+    "session.timeout.ms": "10000",
     # Events wait in Kafka, not here; 64 MB by default.
     "queued.max.messages.kbytes": "16384",
 }
