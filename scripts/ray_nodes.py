@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -90,14 +91,12 @@ class RayNodes:
 
     def kill(self, name: str) -> None:
         """End all processes of a node at once by SIGKILL."""
-        for pid in subprocess.run(
-            ["ip", "netns", "pids", _namespace(name)], capture_output=True, text=True
-        ).stdout.split():
-            try:
-                os.kill(int(pid), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        # The first process of a PID namespace takes all others with it.
         self._processes.end(name, signal.SIGKILL)
+        left = subprocess.run(["ip", "netns", "pids", _namespace(name)], capture_output=True, text=True).stdout
+        for pid in left.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
     def deploy(self, document: dict[str, Any]) -> None:
         """Deploy what Ray Serve's REST interface takes, and wait until it runs; raises CantStart, TimeoutError."""

@@ -39,6 +39,8 @@ ROLL_OUT_S = 180.0
 STAGES = ("Detector", "Embedder", "Searcher", "Ingress")
 BROKEN = ("broken_connection", "not_ours")
 """What a shopper's app tries once more."""
+RETRY_AFTER_S = 0.5
+"""At once would be too soon: for a moment the other node's proxy still sends to replicas that went with this one."""
 PROBE_S = 0.5
 """How often the balancer looks for proxies that are back."""
 OTHER_MODEL = "ba9876543210"
@@ -233,6 +235,7 @@ async def _drill(nodes: RayNodes, body: bytes, schedule: Schedule, drill: Drill,
             await asyncio.sleep(max(0.0, start_s + due_s - loop.time()))
             first = last = await _ask(client, balancer, body)
             if first[0] in BROKEN:
+                await asyncio.sleep(RETRY_AFTER_S)
                 last = await _ask(client, balancer, body)
             seen.append(Seen(due_s, loop.time() - start_s, first[0], *last))
 
