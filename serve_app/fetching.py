@@ -8,18 +8,14 @@ address the second time, nor a redirect, nor an odd spelling of an address gets 
 from __future__ import annotations
 
 import asyncio
-import math
 import re
-import socket
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Self
 
 import aiohttp
@@ -27,36 +23,20 @@ from aiohttp.abc import AbstractResolver
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 from yarl import URL
 
+from serve_app.addresses import AddressRefused, socket_to
 from serve_app.config import FetchConfig
 from serve_app.errors import FetchDenied, FetchFailed, FetchTimeout, PhotoTooLarge, UrlNotFound, UrlRefused
+from serve_app.politeness import Host, Hosts, retry_after_s
 
 FIRST_BACK_OFF_S = 0.25
 LONGEST_BACK_OFF_S = 5.0
 WORTH_ANOTHER_TRY_S = 1.0
 LONGEST_HOLD_S = 600.0
 """How long a server's Retry-After keeps us away at most; one wrong header must not lose its host for good."""
-MOST_IDLE_HOSTS = 4096
-"""How many hosts are remembered that nobody fetches from: some 4 MB."""
-
 MOST_URL_CHARS = 8000
 HOST = re.compile(r"[a-z0-9_.:%-]+")
-USUAL_PORTS = {80, 443}
 REDIRECTS = {301, 302, 303, 307, 308}
 PASSING = {429, 500, 502, 503, 504}
-
-NAT64 = ip_network("64:ff9b::/96")
-GLOBAL_UNICAST = ip_network("2000::/3")
-NOT_PUBLIC = tuple(
-    ip_network(text)
-    for text in (
-        "192.0.0.0/24",  # IETF protocol assignments; Oracle Cloud answers at 192.0.0.192. Python 3.11 knows parts of it
-        "192.88.99.0/24",  # relays of 6to4, RFC 7526
-        "168.63.129.16/32",  # Azure's platform, reached from its machines alone
-        "3fff::/20",  # documentation, RFC 9637, newer than Python 3.11
-    )
-)
-
-Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,45 +59,6 @@ class Fetched:
     data: bytes
     validators: Validators
     content_type: str
-
-
-def is_public(address: Address) -> bool:
-    """Tell whether anybody may be meant by an address; one that stands for an IPv4 address is judged as that one."""
-    meant = _meant(address)
-    if meant.version == 6 and meant not in GLOBAL_UNICAST:
-        return False
-    special = meant.is_multicast or meant.is_reserved or any(meant in network for network in NOT_PUBLIC)
-    return meant.is_global and not special
-
-
-def _meant(address: Address) -> Address:
-    if isinstance(address, IPv4Address):
-        return address
-    if address in NAT64:
-        return IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address.ipv4_mapped or address.sixtofour or address
-
-
-class AddressRefused(OSError):
-    """An address may not be connected to; an OSError, so that the next address of the host gets its turn."""
-
-
-def socket_to(config: FetchConfig, info: tuple[Any, ...]) -> socket.socket:
-    """Make the socket for an address that may be connected to; the one way to any server.
-
-    Ports other than 80 and 443 are for hosts and networks that the settings name.
-    """
-    family, kind, protocol, _, (text, port, *_) = info
-    try:
-        address = ip_address(text)
-    except ValueError as error:
-        raise AddressRefused(f"{text} is no address") from error
-    if not any(each in network for each in (address, _meant(address)) for network in config.allow_private):
-        if not is_public(address):
-            raise AddressRefused(f"{text} is not public; fetch.allow_private names networks that may be fetched from")
-        if port not in USUAL_PORTS and not config.allow_hosts:
-            raise AddressRefused(f"port {port} is neither 80 nor 443; fetch.allow_hosts names hosts with other ports")
-    return socket.socket(family, kind, protocol)
 
 
 def checked_url(config: FetchConfig, text: str, source: URL | None = None) -> URL:
@@ -143,81 +84,6 @@ def checked_url(config: FetchConfig, text: str, source: URL | None = None) -> UR
     if config.allow_hosts and not any(_matches(_name(url), pattern) for pattern in config.allow_hosts):
         raise UrlRefused(f"{_shown(url)} is of a host that fetch.allow_hosts does not name")
     return url
-
-
-def retry_after_s(text: str, now: datetime) -> float | None:
-    """Return the seconds that a Retry-After header asks for, given as a number or as a date; None for neither."""
-    text = text.strip()
-    if text.isascii() and text.isdecimal():
-        return float(text)
-    try:
-        date = parsedate_to_datetime(text)
-        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())
-    except (ValueError, OverflowError):
-        return None
-
-
-class Pace:
-    """Space the requests to one host; time comes in as seconds of a monotonic clock."""
-
-    BURST_S = 0.1
-    """Turns of this much time may be caught up on: who wakes late must not slow the rest."""
-
-    def __init__(self, per_s: float) -> None:
-        self._interval_s = 1 / per_s
-        self._next_s = -math.inf
-        self._held_until_s = -math.inf
-
-    def take(self, now_s: float) -> float:
-        """Take a turn; returns 0, or the seconds after which to ask again."""
-        wait_s = max(self._next_s, self._held_until_s) - now_s
-        if wait_s > 0:
-            return wait_s
-        self._next_s = max(self._next_s, now_s - self.BURST_S) + self._interval_s
-        return 0.0
-
-    def hold(self, until_s: float) -> None:
-        """Give no turns before `until_s`."""
-        self._held_until_s = max(self._held_until_s, until_s)
-
-    def held_s(self, now_s: float) -> float:
-        return max(0.0, self._held_until_s - now_s)
-
-
-class Host:
-    """Hold what one host may be asked for at once, and how soon again."""
-
-    def __init__(self, connections: int, per_s: float) -> None:
-        self.slots = asyncio.Semaphore(connections)
-        self.pace = Pace(per_s)
-        self.users = 0
-
-
-class Hosts:
-    """Remember each host that is in use, and the `most_idle` last ones that were."""
-
-    def __init__(self, make: Callable[[], Host], most_idle: int = MOST_IDLE_HOSTS) -> None:
-        self._make = make
-        self._most_idle = most_idle
-        self._busy: dict[str, Host] = {}
-        self._idle: dict[str, Host] = {}
-
-    def __len__(self) -> int:
-        return len(self._busy) + len(self._idle)
-
-    @contextmanager
-    def using(self, name: str) -> Iterator[Host]:
-        host = self._busy.get(name) or self._idle.pop(name, None) or self._make()
-        self._busy[name] = host
-        host.users += 1
-        try:
-            yield host
-        finally:
-            host.users -= 1
-            if not host.users:
-                self._idle[name] = self._busy.pop(name)
-                if len(self._idle) > self._most_idle:
-                    del self._idle[next(iter(self._idle))]
 
 
 class Fetcher:

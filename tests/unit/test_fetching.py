@@ -6,8 +6,6 @@ import gzip
 import pickle
 import socket
 import tracemalloc
-from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
 import pytest
 from aiohttp import web
@@ -20,25 +18,12 @@ from yarl import URL
 from serve_app.config import FetchConfig, load_config
 from serve_app.errors import BadConfig, FetchFailed, PhotoTooLarge, UrlRefused
 from serve_app.fetching import (
-    AddressRefused,
     Fetcher,
-    Host,
-    Hosts,
-    Pace,
     Validators,
     checked_url,
-    is_public,
-    retry_after_s,
-    socket_to,
 )
 
 LOCAL = ("127.0.0.0/8",)
-PRIVATE = (
-    "0.0.0.0 10.1.2.3 100.64.0.1 100.100.100.200 127.0.0.1 168.63.129.16 169.254.169.254 172.16.0.1 192.0.0.192 "
-    "192.0.2.1 192.88.99.1 192.168.1.1 198.18.0.1 224.0.0.1 240.0.0.1 255.255.255.255 :: ::1 ::7f00:1 ::ffff:10.0.0.1 "
-    "::ffff:0:7f00:1 64:ff9b::a00:1 64:ff9b:1::101:101 100::1 2001::1 2001:db8::1 2002:7f00:1::1 3fff::1 fc00::1 "
-    "fd00:ec2::254 fe80::1 fe80::1%eth0 fec0::1 ff02::1"
-)
 SPELLINGS = (
     "127.0.0.1 127.0.0.1. 127.1 2130706433 0x7f000001 0x7f.1 0177.0.0.1 017700000001 0 １２７.0.0.1 127。0。0。1 "
     "[::1] [::ffff:127.0.0.1] [::ffff:7f00:1] [64:ff9b::7f00:1]"
@@ -189,58 +174,6 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch):
 
 
 # Which addresses may be connected to
-
-
-@pytest.mark.parametrize("text", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101", "2002:101:101::1"])
-def test_public_addresses_are_public(text):
-    assert is_public(ip_address(text))
-
-
-@pytest.mark.parametrize("text", PRIVATE.split())
-def test_other_addresses_are_not_public(text):
-    assert not is_public(ip_address(text))
-
-
-@given(st.ip_addresses(v=4))
-def test_an_address_within_an_address_is_judged_as_itself(inner):
-    bits = int(inner)
-    wrapped = (0xFFFF << 32 | bits, 0x64FF9B << 96 | bits, 0x2002 << 112 | bits << 80)
-    assert {is_public(IPv6Address(each)) for each in wrapped} == {is_public(inner)}
-
-
-@given(st.sampled_from(["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "224.0.0.0/4"]), st.data())
-def test_no_address_of_a_private_network_is_public(network, data):
-    bits = data.draw(st.integers(*map(int, (IPv4Network(network)[0], IPv4Network(network)[-1]))))
-    assert not is_public(IPv4Address(bits))
-
-
-@pytest.mark.parametrize(
-    ("text", "port", "settings"),
-    [
-        ("93.184.216.34", 443, {}),
-        ("93.184.216.34", 8080, {"allow_hosts": ("shop.test",)}),
-        ("10.1.2.3", 8080, {"allow_private": ("10.1.0.0/16",)}),
-        ("64:ff9b::a01:203", 80, {"allow_private": ("10.1.0.0/16",)}),
-    ],
-)
-def test_named_networks_and_ports_of_named_hosts_are_reached(text, port, settings):
-    family = socket.AF_INET6 if ":" in text else socket.AF_INET
-    socket_to(FetchConfig(**settings), (family, socket.SOCK_STREAM, 0, "", (text, port))).close()
-
-
-@pytest.mark.parametrize(
-    ("text", "port", "settings"),
-    [
-        ("93.184.216.34", 22, {}),
-        ("93.184.216.34", 8080, {"allow_private": ("10.1.0.0/16",)}),
-        ("10.2.2.3", 80, {"allow_private": ("10.1.0.0/16",)}),
-        ("10.1.2.3", 80, {"allow_hosts": ("shop.test",)}),
-        ("2130706433", 80, {}),
-    ],
-)
-def test_other_networks_and_ports_get_no_socket(text, port, settings):
-    with pytest.raises(AddressRefused):
-        socket_to(FetchConfig(**settings), (socket.AF_INET, socket.SOCK_STREAM, 0, "", (text, port)))
 
 
 @pytest.mark.parametrize("host", SPELLINGS.split())
@@ -507,62 +440,6 @@ async def test_a_body_that_can_not_be_unpacked_is_a_failure(body, encoding):
 # Politeness
 
 
-def test_turns_are_as_many_as_the_rate_allows():
-    pace, now_s, taken = Pace(per_s=50), 0.0, 0
-    while now_s < 10:
-        wait_s = pace.take(now_s)
-        taken += not wait_s
-        now_s += wait_s
-    assert 500 <= taken <= 500 + 50 * Pace.BURST_S + 1
-
-
-def test_turns_that_are_taken_late_are_caught_up_on():
-    pace, now_s, taken = Pace(per_s=50), 0.0, 0
-    while now_s < 10:
-        wait_s = pace.take(now_s)
-        taken += not wait_s
-        now_s += wait_s + 0.01 if wait_s else 0
-    assert taken >= 495
-
-
-def test_a_long_rest_earns_no_rush():
-    pace = Pace(per_s=10)
-    pace.take(0)
-    assert [pace.take(1000) for _ in range(4)] == pytest.approx([0, 0, 0.1, 0.1])
-
-
-def test_a_held_host_gives_no_turns():
-    pace = Pace(per_s=50)
-    pace.hold(5)
-    pace.hold(3)
-    assert (pace.take(1), pace.held_s(1)) == (4, 4)
-    assert (pace.take(5), pace.held_s(5)) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    {
-        "7": 7,
-        " 7 ": 7,
-        "Mon, 01 Jan 2024 00:00:07 GMT": 7,
-        "Mon, 01 Jan 2024 00:00:07 -0000": 7,
-        "Sun, 31 Dec 2023 00:00:00 GMT": 0,
-    }.items(),
-)
-def test_retry_after_is_seconds_or_a_date(text, seconds):
-    assert retry_after_s(text, datetime(2024, 1, 1, tzinfo=UTC)) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "soon", "-7", "٧", "1e9"])
-def test_other_wishes_are_passed_over(text):
-    assert retry_after_s(text, datetime.now(UTC)) is None
-
-
-@given(st.text())
-def test_any_retry_after_is_read_or_passed_over(text):
-    assert (retry_after_s(text, datetime.now(UTC)) or 0) >= 0
-
-
 @pytest.mark.parametrize("status", [429, 503])
 async def test_retry_after_holds_for_the_whole_host(status):
     def busy(request):
@@ -650,28 +527,6 @@ async def test_connections_to_many_hosts_do_not_stay_open():
             await fetcher.fetch(server.url(host=f"shop{number}.test"), max_bytes=5)
         await until(lambda: sum(not each.is_closing() for each in server.transports) <= 3)
     assert len(server.transports) == 20
-
-
-def test_hosts_that_are_not_in_use_are_forgotten_oldest_first():
-    hosts = Hosts(lambda: Host(1, 1), most_idle=2)
-    seen = {}
-    for name in ("a", "b", "a", "c"):
-        with hosts.using(name) as host:
-            seen[name] = host
-    with hosts.using("a") as a, hosts.using("b") as b:
-        assert a is seen["a"]
-        assert b is not seen["b"]
-
-
-def test_hosts_in_use_are_never_forgotten():
-    hosts = Hosts(lambda: Host(1, 1), most_idle=10)
-    with hosts.using("kept") as kept:
-        for number in range(1000):
-            with hosts.using(str(number)):
-                pass
-        assert len(hosts) == 11
-        with hosts.using("kept") as again:
-            assert again is kept
 
 
 # Life
