@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pymilvus import MilvusClient
 
 from serve_app.config import MilvusConfig
+from serve_app.milvus.collection_writer import CollectionWriter
 from serve_app.milvus.notes import Notes
-from serve_app.milvus.writer import CollectionWriter
 
 KEEP_S = 7 * 24 * 3600.0
 PRUNE_EVERY_S = 600.0
