@@ -75,10 +75,7 @@ def main() -> int:
     except (ShoplensError, CantFetch, CantStart, subprocess.SubprocessError, httpx.HTTPError, TimeoutError) as error:
         console.print(f"could not run: {error}", markup=False)
         return EXIT_COULD_NOT_RUN
-    report.show(console)
-    if arguments.json:
-        report.write(arguments.json)
-    return report.exit_code()
+    return report.finish(console, arguments.json)
 
 
 def _arguments() -> argparse.Namespace:

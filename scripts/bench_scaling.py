@@ -92,24 +92,21 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="shoplens-scaling-") as folder, _cluster(Path(folder)) as config:
             photos = [photo(Path(folder))]
-            if "linear" in arguments.parts:
+            if "linear" in arguments.only:
                 _linear(report, config, photos, console)
-            if "overload" in arguments.parts:
+            if "overload" in arguments.only:
                 _overload(report, config, photos, QUICK_OVERLOAD_S if arguments.quick else OVERLOAD_S, console)
-            if "curves" in arguments.parts:
+            if "curves" in arguments.only:
                 _compare(report, config, photos, seconds, ("step",) if arguments.quick else CURVES, console)
     except (ShoplensError, httpx.HTTPError, OSError, TimeoutError, RuntimeError) as error:
         console.print(f"could not run: {error}", markup=False)
         return EXIT_COULD_NOT_RUN
-    report.show(console)
-    if arguments.json:
-        report.write(arguments.json)
-    return report.exit_code()
+    return report.finish(console, arguments.json)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=PARTS, choices=PARTS, help="what to measure; default: all")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="what to measure; default: all")
     parser.add_argument("--quick", action="store_true", help="one minute of one curve, and a short overload")
     parser.add_argument("--seconds", type=float, help="of each curve; default: 180")
     parser.add_argument("--json", type=Path, help="write the figures to this file")

@@ -26,11 +26,13 @@ from pymilvus.exceptions import MilvusException
 from rich.console import Console
 
 from scripts.drill_load import make_row
-from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, median_and_spread, percentile, wait_until
+from scripts.indexed import wait_until_indexed
+from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, median_and_spread, percentile
 from scripts.milvus_binary import unpack_milvus
 from scripts.namespace import go_inside
 from scripts.processes import CantStart
 from scripts.servers import MilvusStandalone
+from scripts.synthetic import clustered, exact, queries_near
 from serve_app.collection import HIT_FIELDS, Row, alias
 from serve_app.config import MilvusConfig, SearchParams
 from serve_app.domain import EMBEDDING_DIM, Embeddings
@@ -46,10 +48,8 @@ SEED = 20_261_123
 CATALOGUE, FINGERPRINT = "bench", "0123456789ab"
 K = 10
 QUERIES = 500
-CLUSTERS = 1_000
 CONCURRENCY = (1, 8, 32)
 WRITE_ROWS = 10_000
-INDEX_TIMEOUT_S = 1_200.0
 
 OVERHEAD_GOAL_MS = 0.3
 RATIO_GOAL = 0.9
@@ -73,10 +73,7 @@ def main() -> int:
         return EXIT_COULD_NOT_RUN
     except KeyboardInterrupt:
         return 130
-    report.show(console)
-    if arguments.json:
-        report.write(arguments.json)
-    return report.exit_code()
+    return report.finish(console, arguments.json)
 
 
 def _arguments() -> argparse.Namespace:
@@ -93,8 +90,10 @@ async def run(arguments: argparse.Namespace, workdir: Path, console: Console) ->
     rows = arguments.rows or (20_000 if arguments.quick else 100_000)
     rounds, seconds = (2, 2.0) if arguments.quick else (5, 4.0)
     config, params = MilvusConfig(num_partitions=1, num_shards=2), SearchParams()
-    vectors, queries = _vectors(rows)
-    exact = [set(best.tolist()) for best in _exact(vectors, queries)]
+    rng = np.random.default_rng(SEED)
+    vectors = clustered(rng, rows)
+    queries = queries_near(rng, vectors, QUERIES)
+    nearest = [set(best.tolist()) for best in exact(vectors, queries, K)]
     report = Report(
         "bench_search",
         {"rows": rows, "k": K, "queries": QUERIES, "rounds": rounds, "seconds": seconds, "seed": SEED}
@@ -114,7 +113,7 @@ async def run(arguments: argparse.Namespace, workdir: Path, console: Console) ->
             }
             status.update("measuring …")
             for name, ask in sides.items():
-                report.rows.append({"side": name, "recall@10": await _recall(ask, queries, exact)})
+                report.rows.append({"side": name, "recall@10": await _recall(ask, queries, nearest)})
             overhead_ms = await _overhead(sides, queries, 500 if arguments.quick else 3_000, report)
             await _throughput(sides, queries, rounds, seconds, report)
         await searcher.close()
@@ -148,27 +147,6 @@ def _replace(uri: str, config: MilvusConfig, folder: Path, report: Report) -> No
     client.close()
 
 
-def _vectors(rows: int) -> tuple[Embeddings, Embeddings]:
-    """Return clustered rows, as embeddings of a catalogue are, and queries near some of them."""
-    rng = np.random.default_rng(SEED)
-    scale = 1 / np.sqrt(EMBEDDING_DIM)
-    centres = _unit(rng.normal(size=(CLUSTERS, EMBEDDING_DIM)))
-    near = 0.7 * scale * rng.normal(size=(rows, EMBEDDING_DIM))
-    vectors = _unit(centres[rng.integers(CLUSTERS, size=rows)] + near)
-    queries = vectors[rng.integers(rows, size=QUERIES)] + 0.3 * scale * rng.normal(size=(QUERIES, EMBEDDING_DIM))
-    return vectors, _unit(queries)
-
-
-def _unit(vectors: Any) -> Embeddings:
-    found: Embeddings = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    return found
-
-
-def _exact(vectors: Embeddings, queries: Embeddings) -> Any:
-    scores = queries @ vectors.T
-    return np.argpartition(-scores, K, axis=1)[:, :K]
-
-
 def _rows(vectors: Embeddings) -> Iterator[Row]:
     for number, vector in enumerate(vectors):
         yield make_row(str(number), vector, number)
@@ -182,14 +160,7 @@ def _fill(client: MilvusClient, config: MilvusConfig, vectors: Embeddings) -> No
     while chunk := list(itertools.islice(rows, WRITE_ROWS)):
         writer.write(chunk)
     writer.flush()
-
-    def is_indexed() -> bool:
-        """Tell whether every segment is sealed, indexed and loaded: rows in memory would be searched one by one."""
-        segments = client.list_loaded_segments(name)
-        described = client.describe_index(name, "vector")
-        return bool(sum(segment.num_rows for segment in segments) >= len(vectors) and described["state"] == "Finished")
-
-    wait_until(is_indexed, timeout_s=INDEX_TIMEOUT_S, what="the index")
+    wait_until_indexed(client, name, len(vectors))
     client.close()
 
 
@@ -231,9 +202,9 @@ def _in_process(index: Any) -> Ask:
     return ask
 
 
-async def _recall(ask: Ask, queries: Embeddings, exact: Sequence[set[int]]) -> float:
+async def _recall(ask: Ask, queries: Embeddings, nearest: Sequence[set[int]]) -> float:
     shares = [
-        len({int(found) for found in await ask(query)} & best) / K for query, best in zip(queries, exact, strict=True)
+        len({int(found) for found in await ask(query)} & best) / K for query, best in zip(queries, nearest, strict=True)
     ]
     return statistics.mean(shares)
 

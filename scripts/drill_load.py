@@ -14,6 +14,7 @@ import numpy as np
 from pymilvus import MilvusClient
 
 from scripts.drill_counts import Answer, Ledger
+from scripts.synthetic import clustered, queries_near, unit
 from serve_app.collection import Row, alias, row_id
 from serve_app.config import MilvusConfig
 from serve_app.domain import EMBEDDING_DIM, Embeddings, View
@@ -29,10 +30,6 @@ QUERIES = 100
 CATEGORIES = 8
 ROWS_A_CLUSTER = 40
 """Enough that all answers to a query come from one cluster, far from what is written meanwhile."""
-SPREAD = 0.7
-"""Length of what sets a row off its cluster's centre, which has length 1."""
-NEAR = 0.3
-"""Length of what sets a query off the row that it was made of."""
 FLUSH_ROWS = 10_000
 """The mock of a broker keeps about 5 MB a partition: less than 20,000 rows may wait for a flush."""
 
@@ -53,9 +50,8 @@ class Shop:
 
     def __init__(self, rows: int, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        centres = _unit(self._rng.normal(size=(rows // ROWS_A_CLUSTER, EMBEDDING_DIM)))
-        self.vectors = _unit(centres[self._rng.integers(len(centres), size=rows)] + self._noise(rows, SPREAD))
-        self.queries = _unit(self.vectors[self._rng.integers(rows, size=QUERIES)] + self._noise(QUERIES, NEAR))
+        self.vectors = clustered(self._rng, rows, ROWS_A_CLUSTER)
+        self.queries = queries_near(self._rng, self.vectors, QUERIES)
         self.exact = [self._nearest(query) for query in self.queries]
         self.wanted: list[tuple[str, ...]] = []
 
@@ -65,19 +61,11 @@ class Shop:
 
     def far_vectors(self, count: int) -> Embeddings:
         """Return vectors that are no neighbours of any query."""
-        return _unit(self._rng.normal(size=(count, EMBEDDING_DIM)))
-
-    def _noise(self, count: int, length: float) -> Any:
-        return self._rng.normal(size=(count, EMBEDDING_DIM)) * length / np.sqrt(EMBEDDING_DIM)
+        return unit(self._rng.normal(size=(count, EMBEDDING_DIM)))
 
     def _nearest(self, query: Any) -> tuple[str, ...]:
         best = np.argsort(-(self.vectors @ query))[:K]
         return tuple(row_id(f"image-{number}", View.WHOLE) for number in best)
-
-
-def _unit(vectors: Any) -> Embeddings:
-    found: Embeddings = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    return found
 
 
 def make_row(image_id: str, vector: Any, number: int, price: int = 0, updated_at: int = 0) -> Row:

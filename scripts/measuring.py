@@ -71,6 +71,13 @@ class Report:
         }
         path.write_text(json.dumps(document, indent=2, default=str) + "\n", encoding="utf-8")
 
+    def finish(self, console: Console, path: Path | None) -> int:
+        """Print the run, write it where a path is given, and return the exit code."""
+        self.show(console)
+        if path is not None:
+            self.write(path)
+        return self.exit_code()
+
     def exit_code(self) -> int:
         return 0 if all(goal.ok for goal in self.goals) else EXIT_GOAL_MISSED
 
