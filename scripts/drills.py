@@ -17,11 +17,12 @@ from httpx import HTTPError
 from pymilvus.exceptions import MilvusException
 from rich.console import Console
 
-from scripts import serve_drills, zero_drill
+from scripts import import_drill, serve_drills, zero_drill
 from scripts.demo_catalogue import CantFetch
 from scripts.demo_shop import default_folder, prepare
 from scripts.drill_field import Field
 from scripts.drill_load import Shop
+from scripts.import_side import images_below
 from scripts.kafka_broker import fetch_kafka, kafka_is_here
 from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report
 from scripts.milvus_binary import unpack_milvus
@@ -49,11 +50,18 @@ def main() -> int:
                 _prepare(console)
             elif arguments.what == "zero":
                 prepare(default_folder())
+            elif arguments.what == "import":
+                unpack_milvus()
+                images_below(arguments.images)
             go_inside("scripts.drills")
         if arguments.what == "serve":
             report = serve_drills.run(quick=arguments.quick, only=arguments.only)
         elif arguments.what == "zero":
             report = zero_drill.run(quick=arguments.quick)
+        elif arguments.what == "import":
+            with tempfile.TemporaryDirectory(prefix="shoplens-drills-") as scratch:
+                images = images_below(arguments.images)
+                report = import_drill.run(images, arguments.workdir or Path(scratch), quick=arguments.quick)
         else:
             with tempfile.TemporaryDirectory(prefix="shoplens-drills-") as scratch:
                 report = asyncio.run(run(arguments, arguments.workdir or Path(scratch), console))
@@ -83,13 +91,14 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "what",
-        choices=["milvus", "serve", "zero"],
-        help="what is harmed: a Milvus cluster of 3 query nodes and 2 proxies, the service with stand-in models, or, "
-        "by being left alone, the demo's service",
+        choices=["milvus", "serve", "zero", "import"],
+        help="what is harmed: a Milvus cluster of 3 query nodes and 2 proxies, the service with stand-in models, by "
+        "being left alone the demo's service, or an import into a Milvus server",
     )
     parser.add_argument(
         "--quick", action="store_true", help="milvus: the main drills alone, with fewer rows; else: less long"
     )
+    parser.add_argument("--images", type=Path, action="append", help="import: folder of images (default: the demo's)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--only", nargs="+", metavar="WORDS", help="drills whose names contain one of these")
     parser.add_argument("--rows", type=int, help="rows of the index (default: 20,000; quick: 5,000)")

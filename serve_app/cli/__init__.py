@@ -122,6 +122,52 @@ def feed_(
     follow_feed(load_config(config, data_dir=data_dir), Options(source, base, feed, metrics_port), console())
 
 
+@app.command(name="plan")
+def plan_(
+    images: Annotated[int, typer.Option(help="Images of the catalogue.", min=1)],
+    config: ConfigOption = None,
+    searches_per_second: Annotated[float, typer.Option(help="Searches a second at the peak.", min=0)] = 0.0,
+    new_images_per_day: Annotated[int, typer.Option(help="Images that are new or changed.", min=0)] = 0,
+    copies: Annotated[
+        int | None, typer.Option(help="Copies of the index; default: milvus.replica_number.", min=1)
+    ] = None,
+    node_memory: Annotated[float, typer.Option(help="GiB that a query node may fill.", min=0.5)] = 32.0,
+    utilisation: Annotated[float, typer.Option(help="Busy part of a model's time at the peak.", min=0.1, max=1)] = 0.7,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Models run on cores, not on GPUs.")] = False,
+    gpu_images_per_second: Annotated[float | None, typer.Option(help="What one GPU imports.", min=0.1)] = None,
+    gpu_searches_per_second: Annotated[float | None, typer.Option(help="What one GPU answers.", min=0.1)] = None,
+    hour_price: Annotated[
+        float | None, typer.Option(help="Price of an hour of a GPU, or with --cpu a core.", min=0)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a catalogue and its searches need, each number with its formula.
+
+    Index, copies and views are those of the settings. No number is made up: what was not measured is shown as `?`, with
+    the script that measures it.
+    """
+    from serve_app.capacity import Load
+    from serve_app.cli.plan import show
+
+    settings = load_config(config)
+    load = Load(
+        images=images,
+        rows_per_image=1.0 if settings.importing.views == "whole" else 2.0,
+        new_images_per_day=new_images_per_day,
+        searches_per_s=searches_per_second,
+        copies=copies or settings.milvus.replica_number,
+        index_type="HNSW" if settings.milvus.index_type == "AUTO" else settings.milvus.index_type,
+        hnsw_m=settings.milvus.hnsw_m,
+        node_memory_gib=node_memory,
+        utilisation=utilisation,
+        gpus=not cpu,
+        gpu_images_per_s=gpu_images_per_second,
+        gpu_searches_per_s=gpu_searches_per_second,
+        price=hour_price,
+    )
+    show(load, console(), as_json=as_json)
+
+
 @app.command()
 def search(
     photo: Annotated[Path, typer.Argument(help="JPEG, PNG or WebP.")],

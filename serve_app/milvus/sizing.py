@@ -13,7 +13,12 @@ HEADROOM = 1.3
 
 
 def row_bytes(index_type: str, hnsw_m: int) -> int:
-    """Return the bytes in memory of one row: its index entry, and its loaded fields.
+    """Return the bytes in memory of one row: its index entry, and its loaded fields."""
+    return index_bytes(index_type, hnsw_m) + SCALAR_BYTES
+
+
+def index_bytes(index_type: str, hnsw_m: int) -> int:
+    """Return the bytes in memory of one row's index entry.
 
     HNSW keeps 2 M links of 4 bytes at the lowest level and about a tenth of that above; SQ8 a byte per number.
     """
@@ -27,7 +32,7 @@ def row_bytes(index_type: str, hnsw_m: int) -> int:
         "DISKANN": raw // 4,
         "GPU_CAGRA": int(1.8 * raw),
     }
-    return index.get(index_type, raw + links) + SCALAR_BYTES
+    return index.get(index_type, raw + links)
 
 
 def free_of(system_info: str) -> int | None:
