@@ -7,6 +7,7 @@ to stay, and nothing is to be embedded twice or to be there twice.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -21,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from scripts import import_side
 from scripts.measuring import Goal, Report, descendants
+from scripts.milvus_binary import unpack_milvus
 from scripts.servers import MilvusStandalone
 from serve_app.collection import FIELDS, alias
 from serve_app.config import MilvusConfig
@@ -84,8 +87,24 @@ class _Shop:
         return found
 
 
-def run(images: Sequence[Path], folder: Path, *, quick: bool) -> Report:
+SUMMARY = "an import into a Milvus server"
+HAS_NAMESPACE = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, action="append", help="folder of images; default: the demo's photos")
+
+
+def prepare(arguments: argparse.Namespace, console: Console) -> None:
+    """Fetch what can't be fetched from inside."""
+    unpack_milvus()
+    import_side.images_below(arguments.images)
+
+
+def run(arguments: argparse.Namespace, folder: Path, console: Console) -> Report:
     """Do the drill; raises CantStart, ShoplensError, LookupError and TimeoutError."""
+    quick = arguments.quick
+    images = import_side.images_below(arguments.images)
     seed = random.SystemRandom().randrange(10**6)
     kills = QUICK_KILLS if quick else KILLS
     if quick:

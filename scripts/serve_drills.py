@@ -6,6 +6,7 @@ and a HAProxy, with a cluster's settings and a real Milvus server.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import signal
@@ -16,9 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from scripts import shoppers
 from scripts.load_schedule import Schedule
 from scripts.measuring import Report, replica_pids, wait_until
+from scripts.milvus_binary import unpack_milvus
 from scripts.ray_nodes import HEAD, HERE, SERVE_PORT, RayNodes
 from scripts.servers import MILVUS_PORT, MilvusStandalone
 from scripts.shoppers import DEADLINE_S
@@ -73,15 +77,28 @@ def drills(document: dict[str, Any]) -> list[Drill]:
     ]
 
 
-def run(*, quick: bool, only: list[str] | None) -> Report:
+SUMMARY = "the service with stand-in models, on Ray nodes in network namespaces"
+HAS_NAMESPACE = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", nargs="+", metavar="WORDS", help="drills whose names contain one of these")
+
+
+def prepare(arguments: argparse.Namespace, console: Console) -> None:
+    """Fetch what can't be fetched from inside."""
+    unpack_milvus()
+
+
+def run(arguments: argparse.Namespace, workdir: Path, console: Console) -> Report:
     """Do the drills; raises CantStart, ShoplensError, HTTPError, TimeoutError."""
-    seconds = QUICK_SECONDS if quick else SECONDS
+    seconds = QUICK_SECONDS if arguments.quick else SECONDS
     settings = {"seconds": seconds, "searches_per_s": CAPACITY / 2, "deadline_s": DEADLINE_S}
     report = Report("drills serve", settings | {"workers": WORKERS})
     with tempfile.TemporaryDirectory(prefix="shoplens-drills-") as folder, _service(Path(folder)) as (nodes, document):
         body = photo(Path(folder)).read_bytes()
         for drill in drills(document):
-            if only and not any(words in drill.name for words in only):
+            if arguments.only and not any(words in drill.name for words in arguments.only):
                 continue
             _search(nodes, body, seconds, drill, report)
             print(f"done: {drill.name}", flush=True)

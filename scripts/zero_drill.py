@@ -5,12 +5,15 @@ With the real models, on the demo's catalogue.
 
 from __future__ import annotations
 
+import argparse
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+from rich.console import Console
 
+from scripts import demo_shop
 from scripts.demo_shop import default_folder, queries, serving
 from scripts.measuring import Goal, Report, replica_pids
 
@@ -30,9 +33,22 @@ SETTINGS = {
 } | {"SHOPLENS_LIMITS__COLD_DEADLINE_S": f"{COLD_DEADLINE_S:g}", "SHOPLENS_INGRESS__MAX_IN_FLIGHT": "64"}
 
 
-def run(*, quick: bool) -> Report:
+SUMMARY = "the demo's service, by being left alone"
+HAS_NAMESPACE = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take none of its own."""
+
+
+def prepare(arguments: argparse.Namespace, console: Console) -> None:
+    """Fetch and import the demo."""
+    demo_shop.prepare(default_folder())
+
+
+def run(arguments: argparse.Namespace, workdir: Path, console: Console) -> Report:
     """Do the drill on the demo that is prepared; raises CalledProcessError, TimeoutError and HTTPError."""
-    idle_s = QUICK_IDLE_S + DELAY_S if quick else IDLE_S
+    idle_s = QUICK_IDLE_S + DELAY_S if arguments.quick else IDLE_S
     report = Report("drills zero", {"idle_s": idle_s, "downscale_to_zero_delay_s": DELAY_S, "at_once": AT_ONCE})
     folder = default_folder()
     photos = queries(folder)
