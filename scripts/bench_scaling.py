@@ -118,7 +118,8 @@ def _arguments() -> argparse.Namespace:
 def _cluster(folder: Path) -> Iterator[Config]:
     """Yield the settings of a service on several Ray nodes, with a small index."""
     os.environ["PYTHONPATH"] = str(Path.cwd())
-    os.environ.update(CLUSTER)
+    # Ray's logs stay in its files: here a person reads the table.
+    os.environ.update({**CLUSTER, "RAY_LOG_TO_STDERR": "0", "RAY_SERVE_LOG_TO_STDERR": "0"})
     set_ray_environment()
     import ray
     from ray import serve
