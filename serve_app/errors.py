@@ -18,7 +18,8 @@
     │   ├── StageUnavailable     503 stage_unavailable
     │   │   ├── DeviceFailed     503 stage_unavailable: the GPU is of no use to this process any more
     │   │   └── DeviceOutOfMemory
-    │   └── DeadlineExceeded     504 deadline_exceeded
+    │   ├── DeadlineExceeded     504 deadline_exceeded
+    │   └── KubernetesUnavailable  the API server of a cluster, or what is behind its proxy
     ├── FetchFailed              502 fetch_failed: the file at a URL can't be had
     │   ├── UrlRefused           422 url_refused
     │   ├── UrlNotFound          422 not_found
@@ -30,7 +31,11 @@
         ├── BadManifest
         ├── TooMuchGone
         ├── TooManyProblems
-        └── NotVerified
+        ├── NotVerified
+        ├── NoKubeconfig
+        ├── RightMissing
+        ├── NotInstalled
+        └── RolloutFailed
 
 Every error takes one positional message, so that it survives pickling between processes.
 The message says what is wrong and, where there is a way on, what to do.
@@ -141,6 +146,10 @@ class DeadlineExceeded(Unavailable):
     code = "deadline_exceeded"
 
 
+class KubernetesUnavailable(Unavailable):
+    code = "kubernetes_unavailable"
+
+
 class FetchFailed(ShoplensError):
     """The file at a URL can't be had; `retry_after_s` is set where it may be later."""
 
@@ -202,3 +211,27 @@ class NotVerified(SetupError):
     """An index must not be searched as it is."""
 
     code = "not_verified"
+
+
+class NoKubeconfig(SetupError):
+    """Nothing says which cluster is meant, or how to log in."""
+
+    code = "no_kubeconfig"
+
+
+class RightMissing(SetupError):
+    """The user may not read this in the cluster."""
+
+    code = "right_missing"
+
+
+class NotInstalled(SetupError):
+    """The cluster does not have this object."""
+
+    code = "not_installed"
+
+
+class RolloutFailed(SetupError):
+    """What was installed will not come to run by waiting."""
+
+    code = "rollout_failed"

@@ -29,7 +29,7 @@ def test_exit_code_tells_whose_turn_it_is(error, code):
 def test_every_command_has_help():
     names = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert names == {"serve", "import", "feed", "plan", "search"}
-    assert {group.name for group in app.registered_groups} == {"index", "weights"}
+    assert {group.name for group in app.registered_groups} == {"index", "weights", "cluster"}
     assert all(command.callback.__doc__ for command in app.registered_commands)
 
 
@@ -69,5 +69,6 @@ def test_unknown_command_is_a_usage_error():
 
 
 def test_command_line_loads_no_heavy_library():
-    code = "import sys, serve_app.cli; sys.exit(any(m in sys.modules for m in ('ray', 'torch', 'pymilvus', 'pyarrow')))"
+    heavy = ("ray", "torch", "pymilvus", "pyarrow", "kubernetes")
+    code = f"import sys, serve_app.cli; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,1 @@
+"""Looking at a Shoplens that runs in a Kubernetes cluster."""
