@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -77,17 +77,17 @@ def limits(pod_spec: Mapping[str, Any]) -> Resources:
     return _of_pod(pod_spec, lambda given: dict(given.get("limits", {})))
 
 
-def _of_pod(pod_spec: Mapping[str, Any], amounts: Any) -> Resources:
-    together, largest = Resources(), Resources()
-    for container in pod_spec.get("containers") or []:
-        together += resources(amounts(container.get("resources") or {}))
+def _of_pod(pod_spec: Mapping[str, Any], amounts: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Resources:
+    running, starting = Resources(), Resources()
+    # Init containers that stay (sidecars) run beside those that come after them.
     for container in pod_spec.get("initContainers") or []:
         asked = resources(amounts(container.get("resources") or {}))
+        starting = starting.most(running + asked)
         if container.get("restartPolicy") == "Always":
-            together += asked
-        else:
-            largest = largest.most(asked + together)
-    return together.most(largest) + resources(pod_spec.get("overhead") or {})
+            running += asked
+    for container in pod_spec.get("containers") or []:
+        running += resources(amounts(container.get("resources") or {}))
+    return running.most(starting) + resources(pod_spec.get("overhead") or {})
 
 
 def unplaced(pods: Iterable[Resources], free: Sequence[Resources]) -> list[Resources]:
