@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+import yaml
 from kubernetes import client
 from kubernetes import config as kubeconfig
 from kubernetes.config.config_exception import ConfigException
@@ -28,17 +29,20 @@ POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 class KubernetesApi:
     """Read objects, through proxies, and logs; writes nothing."""
 
-    def __init__(self, context: str | None = None) -> None:
-        """Take the kubeconfig's `context`, its current one, or a pod's own account; raises NoKubeconfig."""
+    def __init__(self, context: str | None = None, config_file: str | None = None) -> None:
+        """Take the kubeconfig's `context`, its current one, or a pod's own account; raises NoKubeconfig.
+
+        The kubeconfig is `config_file`, else $KUBECONFIG, else ~/.kube/config.
+        """
         self.namespace = "default"
-        self._client = self._connect(context)
+        self._client = self._connect(context, config_file)
         self._client.configuration.retries = False
         self._client = client.ApiClient(self._client.configuration)
 
-    def _connect(self, context: str | None) -> client.ApiClient:
+    def _connect(self, context: str | None, config_file: str | None) -> client.ApiClient:
         try:
-            _, current = config.list_kube_config_contexts()
-            made: client.ApiClient = config.new_client_from_config(context=context)
+            contexts, current = config.list_kube_config_contexts(config_file)
+            made: client.ApiClient = config.new_client_from_config(config_file, context)
         except ConfigException as error:
             if context is None and POD_NAMESPACE.is_file():
                 return self._connect_in_pod()
@@ -46,9 +50,9 @@ class KubernetesApi:
                 f"no cluster can be found: {_first_line(error)}; set KUBECONFIG, or name one of `kubectl config "
                 "get-contexts` with --context"
             ) from error
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
             raise NoKubeconfig(f"the kubeconfig can't be read: {_first_line(error)}") from error
-        chosen = current if context is None else _context(context)
+        chosen = current if context is None else next(each for each in contexts if each["name"] == context)
         self.namespace = chosen["context"].get("namespace", "default")
         return made
 
@@ -108,12 +112,6 @@ class KubernetesApi:
         with _reading(path):
             response: urllib3.HTTPResponse = self._client.call_api(*prepared, _request_timeout=timeout_s).response
         return response
-
-
-def _context(name: str) -> dict[str, Any]:
-    contexts, _ = config.list_kube_config_contexts()
-    chosen: dict[str, Any] = next(each for each in contexts if each["name"] == name)
-    return chosen
 
 
 @contextmanager
