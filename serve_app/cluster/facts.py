@@ -51,12 +51,12 @@ class RayCluster:
 
 @dataclass(frozen=True, slots=True)
 class PodGroup:
-    """Hold the head or a group of workers: how many pods at least and at most, and what one asks for."""
+    """Hold the head or a group of workers: how many pods at least, at most and at first, and what one asks for."""
 
     name: str
     least: int
     most: int
-    now: int
+    first: int
     requests: Resources
     limits: Resources
 

@@ -39,15 +39,15 @@ def _beside(clusters: int) -> str:
 def _need(groups: tuple[PodGroup, ...]) -> dict[str, Decimal]:
     asked, bound = Resources(), Resources()
     for group in groups:
-        asked += group.requests * group.now
-        bound += group.limits * group.now
+        asked += group.requests * group.first
+        bound += group.limits * group.first
     need = {
         "requests.cpu": Decimal(asked.cpu_m) / 1000,
         "requests.memory": Decimal(asked.memory_bytes),
         f"requests.{GPU}": Decimal(asked.gpus),
         "limits.cpu": Decimal(bound.cpu_m) / 1000,
         "limits.memory": Decimal(bound.memory_bytes),
-        "pods": Decimal(sum(group.now for group in groups)),
+        "pods": Decimal(sum(group.first for group in groups)),
     }
     return need | {"cpu": need["requests.cpu"], "memory": need["requests.memory"], "count/pods": need["pods"]}
 
@@ -79,7 +79,7 @@ def rooms(survey: Survey, *, before: bool) -> Iterator[Check]:
             f"free: {total}; what is needed is not known before an install; give the chart's output with --manifest",
         )
         return
-    pods = [group.requests for group in survey.wanted.groups for _ in range(group.now)]
+    pods = [group.requests for group in survey.wanted.groups for _ in range(group.first)]
     if before:
         yield _placed(f"{name} for a cluster", pods, free)
     yield _placed(f"{name} for an upgrade", pods * 2 if before else pods, free)

@@ -19,6 +19,8 @@ from serve_app.cluster.observing import Answer
 from serve_app.errors import KubernetesUnavailable, NoKubeconfig, NotInstalled, RightMissing
 
 TIMEOUT_S = 10.0
+PROXY_TIMEOUT_S = 5.0
+"""A network policy that keeps the API server from the pods lets its proxy hang."""
 STREAM_TIMEOUT_S = 30.0
 # The client's own configuration part has no types.
 config: Any = kubeconfig
@@ -80,7 +82,7 @@ class KubernetesApi:
 
         Raises as `get` does, where it is the API server that refuses.
         """
-        response = self._request(path, {}, headers or {}, TIMEOUT_S)
+        response = self._request(path, {}, headers or {}, PROXY_TIMEOUT_S)
         with _reading(path):
             body = response.data
         if response.status >= 400 and _refusal(body) is not None:
@@ -150,7 +152,8 @@ def _refusal(body: bytes) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    text = str(error.reason) if isinstance(error, client.ApiException) else str(error)
+    return " ".join(text.splitlines()[:2]) or type(error).__name__
 
 
 def _lines(response: urllib3.HTTPResponse, path: str) -> Iterator[str]:

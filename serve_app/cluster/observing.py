@@ -22,6 +22,9 @@ MOST_METRICS = 20
 """Pods that are asked for their queue."""
 IN_WORK = re.compile(r"^ray_shoplens_in_flight(?:\{[^}]*\})? (\S+)", re.MULTILINE)
 
+NO_ENDPOINTS = "no endpoints available"
+"""The API server's words for a Service that no ready pod stands behind."""
+
 T = TypeVar("T")
 AWAY = (RightMissing, NotInstalled, KubernetesUnavailable)
 
@@ -60,6 +63,10 @@ class Target:
     @property
     def service(self) -> str:
         return self.release[:NAME_LENGTH].rstrip("-")
+
+    @property
+    def labels(self) -> str:
+        return f"app.kubernetes.io/instance={self.release}"
 
     @property
     def core(self) -> str:
@@ -120,6 +127,10 @@ class Observer:
         try:
             return reading.ray_service(self._api.get(f"{target.ray}/rayservices/{quote(target.service)}"))
         except NotInstalled as error:
+            # Its name is the release's, unless the values give another one.
+            named = self.attempt("RayServices", lambda: self.list(f"{target.ray}/rayservices", target.labels))
+            if named:
+                return reading.ray_service(named[0])
             raise NotInstalled(self._nothing_there()) from error
 
     def _nothing_there(self) -> str:
@@ -142,7 +153,7 @@ class Observer:
     def pods(self, service: RayService) -> tuple[Pod, ...]:
         """Return the pods of the release, those of its Ray clusters included."""
         clusters = [each.name for each in (service.active, service.pending) if each is not None]
-        found = self.list(f"{self._target.core}/pods", f"app.kubernetes.io/instance={self._target.release}")
+        found = self.list(f"{self._target.core}/pods", self._target.labels)
         if clusters:
             found += self.list(f"{self._target.core}/pods", f"ray.io/cluster in ({','.join(clusters)})")
         pods = {each["metadata"]["name"]: reading.pod(each) for each in found}
@@ -181,13 +192,13 @@ class Observer:
         try:
             answer = self._api.through(path)
             body = json.loads(answer.body)
-        except RightMissing as error:
-            self.unread["index"] = error.message
-            return Health(None, None, None, "")
         except NotInstalled:
             return Health(False, None, None, f"there is no Service {service.serve_service} yet")
-        except KubernetesUnavailable as error:
-            return Health(False, None, None, error.message)
+        except AWAY as error:
+            if NO_ENDPOINTS in error.message:
+                return Health(False, None, None, "no pod is ready to answer")
+            self.unread["index"] = error.message
+            return Health(None, None, None, "")
         except ValueError:
             return Health(False, None, None, f"it answers {answer.status} without JSON: it is no Shoplens")
         if not isinstance(body, dict) or not {"status", "reason"} & set(body):
@@ -216,6 +227,4 @@ class Observer:
         return int(sum(map(float, values))) if values else None
 
     def _last_import(self) -> Import | None:
-        return reading.newest_import(
-            self.list(f"{self._target.ray}/rayjobs", f"app.kubernetes.io/instance={self._target.release}")
-        )
+        return reading.newest_import(self.list(f"{self._target.ray}/rayjobs", self._target.labels))

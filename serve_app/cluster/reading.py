@@ -130,8 +130,9 @@ def _worker_group(group: Document) -> PodGroup:
     spec = {**spec, "initContainers": [*(spec.get("initContainers") or []), waiting]}
     hosts = group.get("numOfHosts", 1)
     least, most = group.get("minReplicas", 0), group.get("maxReplicas", 0)
-    now = max(least, group.get("replicas") or 0)
-    return PodGroup(group["groupName"], least * hosts, most * hosts, now * hosts, requests(spec), limits(spec))
+    # Each stage starts with a replica, so a group that may be zero has a pod at first.
+    first = max(least, group.get("replicas") or 0, min(1, most))
+    return PodGroup(group["groupName"], least * hosts, most * hosts, first * hosts, requests(spec), limits(spec))
 
 
 def _secrets(cluster: Document) -> Iterable[SecretRef]:

@@ -147,7 +147,8 @@ def pod_findings(pod: Pod) -> Iterator[Finding]:
             f"raise the memory limit of {pod.group or 'its group'} in the values",
             wrong=not pod.ready,
         )
-    for trouble in pod.troubles:
+    # Containers share an image mostly: its trouble is told once.
+    for trouble in {(each.reason, each.image): each for each in reversed(pod.troubles)}.values():
         if trouble.reason != "OOMKilled":
             yield _trouble(pod, trouble)
     if pod.restarts and not pod.out_of_memory:

@@ -204,6 +204,13 @@ def test_room_is_what_other_pods_leave_on_usable_nodes():
     assert text.startswith("1 of 4 pods find no node")
 
 
+def test_group_that_may_be_zero_needs_room_for_its_first_pod():
+    api = good()
+    api.put("/api/v1/nodes", node("n1", cpu="3200m", gpus=0), node("n2", gpus=0))
+    planned = ray_service(workers=(worker_group("gpu", 0, gpus=1),))
+    assert "1 of 2 pods" in not_ok(api, planned, before=True)["room for a cluster"][1]
+
+
 def test_room_before_an_install_is_judged_for_one_cluster_and_for_two():
     api = good()
     api.put("/api/v1/nodes", node("n1", cpu="5", gpus=1))

@@ -3,7 +3,7 @@ import pytest
 from serve_app.cluster.facts import Snapshot
 from serve_app.cluster.observing import Observer
 from serve_app.cluster.status import Finding, findings, short
-from serve_app.errors import NotInstalled, RightMissing
+from serve_app.errors import KubernetesUnavailable, NotInstalled, RightMissing
 from tests.unit.cluster_fakes import (
     CORE,
     RAY,
@@ -105,6 +105,12 @@ def test_missing_release_names_the_command_and_what_is_there():
     api.put(f"{RAY}/rayservices", ray_service())
     with pytest.raises(NotInstalled, match=r"there is shoplens: name it with --release; `helm install"):
         Observer(api, TARGET).service()
+
+
+def test_release_of_another_name_is_found_by_its_label():
+    api = FakeApi()
+    api.put(f"{RAY}/rayservices", ray_service(), labels="app.kubernetes.io/instance=shoplens")
+    assert Observer(api, TARGET).service().name == "shoplens"
 
 
 def test_cluster_without_kuberay_says_so():
@@ -209,6 +215,22 @@ def test_missing_index_names_the_import():
     api.answers[HEALTH] = json_answer(503, {"status": "not ready", "reason": reason})
     assert "there is no index" in wrong(api)[0].what
     assert "import" in wrong(api)[0].todo
+
+
+@pytest.mark.parametrize(
+    ("message", "ready"),
+    [("no endpoints available for service", False), ("error trying to reach service: i/o timeout", None)],
+)
+def test_service_that_the_proxy_cannot_reach_is_unknown_unless_no_pod_is_ready(message, ready):
+    class Refusing(FakeApi):
+        def through(self, path, headers=None):
+            raise KubernetesUnavailable(message)
+
+    api = Refusing()
+    api.objects = healthy().objects
+    seen = look(api)
+    assert seen.health.ready is ready
+    assert len(wrong(api)) == (ready is False)
 
 
 def test_milvus_pod_that_is_not_ready_is_wrong():
