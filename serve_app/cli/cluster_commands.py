@@ -19,7 +19,6 @@ from rich.markup import escape
 from serve_app.cli.cluster_screen import check_lines, log_line, screen
 from serve_app.cluster.doctor import checks
 from serve_app.cluster.facts import SecretRef
-from serve_app.cluster.kubernetes_api import KubernetesApi
 from serve_app.cluster.logs import lines_of
 from serve_app.cluster.observing import Api, Observer, Target
 from serve_app.cluster.rollout import wait
@@ -43,6 +42,8 @@ class Where:
 
     def open(self) -> tuple[Api, Target]:
         """Connect; raises NoKubeconfig."""
+        from serve_app.cluster.kubernetes_api import KubernetesApi
+
         api = KubernetesApi(self.context)
         namespace = self.namespace or api.namespace
         return api, Target(namespace, self.release, self.milvus_namespace or namespace, self.operator_namespace)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -72,3 +73,12 @@ def test_command_line_loads_no_heavy_library():
     heavy = ("ray", "torch", "pymilvus", "pyarrow", "kubernetes")
     code = f"import sys, serve_app.cli; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_missing_kubeconfig_is_one_line(tmp_path):
+    environment = os.environ | {"KUBECONFIG": str(tmp_path / "nothing")}
+    command = [sys.executable, "-m", "serve_app.cli", "cluster", "status"]
+    outcome = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert outcome.returncode == EXIT_SETUP
+    assert "set KUBECONFIG" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
