@@ -26,7 +26,7 @@ class Rule:
 
 RULES: tuple[Rule, ...] = (
     Rule("release", "ray.io", ("rayservices",), ("get", "list"), "conditions, clusters and stages of the service"),
-    Rule("release", "", ("pods",), ("get", "list"), "pods that are pending, restarting or without their image"),
+    Rule("release", "", ("pods",), ("list",), "pods that are pending, restarting or without their image"),
     Rule("release", "", ("pods/log",), ("get",), "lines of a request", needed=False),
     Rule("release", "ray.io", ("rayjobs",), ("list",), "the last import", needed=False),
     Rule(
