@@ -200,11 +200,9 @@ class Observer:
             self.unread["index"] = error.message
             return Health(None, None, None, "")
         except ValueError:
-            return Health(False, None, None, f"it answers {answer.status} without JSON: it is no Shoplens")
-        if not isinstance(body, dict) or not {"status", "reason"} & set(body):
-            return Health(
-                False, None, None, f"it answers {answer.status}: {answer.body[:100].decode('utf-8', 'replace')}"
-            )
+            return Health(False, None, None, f"it answers {answer.status}, and not as Shoplens does")
+        if not isinstance(body, dict) or "status" not in body:
+            return Health(False, None, None, f"it answers {answer.status}, and not as Shoplens does")
         return Health(answer.status == 200, body.get("model"), body.get("collection"), body.get("reason", ""))
 
     def _gpus(self) -> Gpus:

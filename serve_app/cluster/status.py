@@ -182,14 +182,16 @@ def _trouble(pod: Pod, trouble: Trouble) -> Finding:
 
 
 def _health(seen: Snapshot) -> Iterator[Finding]:
-    health = seen.health
-    if health.ready is False and seen.service.active is not None:
-        todo = (
-            "`shoplens import` fills the index"
-            if "there is no index" in health.reason
-            else ("is Milvus up, and its Secret right? `shoplens cluster logs` and the lines above say more")
-        )
-        yield Finding(f"the service says that it is not ready: {health.reason}", todo)
+    reason = seen.health.reason
+    if seen.health.ready is not False or seen.service.active is None:
+        return
+    if "there is no index" in reason:
+        todo = "import a catalogue: start the CronJob of the import by hand, or `shoplens import`"
+    elif "not as Shoplens" in reason:
+        todo = "is this the right release (--release), and does nothing stand between?"
+    else:
+        todo = "is Milvus up, and its Secret right? The pods' logs say more"
+    yield Finding(f"the service says that it is not ready: {reason}", todo)
 
 
 def _milvus(pods: Iterable[Pod]) -> Iterator[Finding]:
