@@ -21,7 +21,11 @@ LEVELS = {"ok": "green", "warning": "yellow", "failed": "red"}
 def screen(target: Target, seen: Snapshot, found: tuple[Finding, ...]) -> Group:
     """Return the whole screen of `status`."""
     return Group(
-        *_head(target, seen), _stages(seen.service), _pods(seen.pods), *_findings(found), *_unread(seen.unread)
+        *_head(target, seen),
+        _stages(seen.service),
+        _pods(seen.pods),
+        *_findings(found, seen.unread),
+        *_unread(seen.unread),
     )
 
 
@@ -105,9 +109,9 @@ def _pods(pods: Iterable[Pod]) -> Table:
     return table
 
 
-def _findings(found: tuple[Finding, ...]) -> Iterator[RenderableType]:
+def _findings(found: tuple[Finding, ...], unread: tuple[str, ...]) -> Iterator[RenderableType]:
     if not any(each.wrong for each in found):
-        yield Text("all is well", style="green")
+        yield Text("all that could be read is well" if unread else "all is well", style="green")
     for each in found:
         style = "red" if each.wrong else "yellow"
         mark = "wrong" if each.wrong else "note"

@@ -1,10 +1,12 @@
-"""`shoplens cluster …` against a release that runs: KUBECONFIG, and SHOPLENS_NAMESPACE and SHOPLENS_RELEASE if need be.
+"""`shoplens cluster …` against a release that runs and has an index.
 
-Reads only, but for one health request through the API server's proxy.
+KUBECONFIG names the cluster, SHOPLENS_URL the service; SHOPLENS_NAMESPACE and SHOPLENS_RELEASE if need be. All is read
+only, but for one search.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -13,13 +15,14 @@ import time
 import uuid
 from pathlib import Path
 
+import httpx
 import pytest
+from PIL import Image
 
 from serve_app.cluster.kubernetes_api import KubernetesApi
-from serve_app.cluster.observing import SERVE_PORT
 
 RELEASE = os.environ.get("SHOPLENS_RELEASE", "shoplens")
-HEALTH = os.environ.get("SHOPLENS_HEALTH_PATH", "/v2/health/ready")
+SEARCH_TIMEOUT_S = 60.0
 LOGGED_WITHIN_S = 30.0
 
 
@@ -65,12 +68,23 @@ def test_doctor_finds_nothing_missing(namespace):
     assert [each for each in checks if each["level"] == "failed"] == []
 
 
-def test_request_is_found_in_the_logs_by_its_id(namespace):
+def test_search_is_found_in_the_logs_by_its_id(namespace):
+    url = os.environ.get("SHOPLENS_URL")
+    if not url:
+        pytest.fail("SHOPLENS_URL does not name the service, which this test sends a photo to")
+    photo = io.BytesIO()
+    Image.new("RGB", (320, 240), (200, 60, 40)).save(photo, "JPEG")
     request_id = uuid.uuid4().hex
-    path = f"/api/v1/namespaces/{namespace}/services/{RELEASE}-serve-svc:{SERVE_PORT}/proxy{HEALTH}"
-    assert KubernetesApi().through(path, {"X-Request-ID": request_id}).status == 200
+    answer = httpx.post(
+        f"{url}/v1/search",
+        files={"photo": ("photo.jpg", photo.getvalue(), "image/jpeg")},
+        headers={"X-Request-ID": request_id},
+        timeout=SEARCH_TIMEOUT_S,
+    )
+    assert answer.status_code == 200, answer.text
     until_s = time.monotonic() + LOGGED_WITHIN_S
     found = ""
     while not found and time.monotonic() < until_s:
         found = cluster(namespace, "logs", request_id, "--since", "5m").stdout
+    assert '"message": "search"' in found
     assert request_id in found
