@@ -119,11 +119,11 @@ def _share(pixels: float, whole: int) -> float:
 
 def _load(weights: Path) -> Any:
     # Read when ultralytics is imported: no downloads, no package installs, no settings in the user's home.
+    # Whoever keeps the weights in a folder that can't be written to names another for the settings.
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ["YOLO_VERBOSE"] = "false"
-    os.environ["YOLO_CONFIG_DIR"] = str(weights.parent / "ultralytics")
-    Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(weights.parent / "ultralytics"))
     open_image, threads = Image.open, torch.get_num_threads()
     from ultralytics.nn.tasks import load_checkpoint
 
