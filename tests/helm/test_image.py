@@ -1,0 +1,80 @@
+"""What the Dockerfile promises to the charts, read off it: no Docker engine is needed."""
+
+import re
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = ROOT / "serve_app" / "Dockerfile"
+WEIGHTS = "/opt/shoplens/weights/yolo26n.pt"
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, list[str]]:
+    """Return each stage's instructions, and those of the stages that it starts from."""
+    text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    made: dict[str, list[str]] = {}
+    for line in filter(None, text.splitlines()):
+        if line.startswith("FROM"):
+            _, parent, _, name = line.split()
+            made[name] = [*made.get(parent, []), line]
+        elif made:
+            made[name].append(re.sub(r"\s+", " ", line))
+    return made
+
+
+def environment(instructions: list[str]) -> dict[str, str]:
+    pairs = [pair for line in instructions if line.startswith("ENV") for pair in line.split()[1:]]
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = Path(sysconfig.get_path("scripts")) / "hadolint"
+    subprocess.run([hadolint, "--failure-threshold", "style", "--disable-ignore-pragma", DOCKERFILE], check=True)
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_both_targets_run_as_user_1000_with_their_files_where_the_charts_expect_them(
+    stages: dict[str, list[str]], target: str
+) -> None:
+    instructions, names = stages[target], environment(stages[target])
+    assert [line for line in instructions if line.startswith("USER")] == ["USER 1000:1000"]
+    assert names["HOME"] == "/home/shoplens"
+    assert names["PATH"].startswith("/opt/shoplens/venv/bin:")
+    assert names["SHOPLENS_DETECTOR__WEIGHTS"] == WEIGHTS
+    for name, value in names.items():
+        if value.startswith("/") and name not in ("PATH", "HOME", "SHOPLENS_DETECTOR__WEIGHTS"):
+            assert value.startswith("/home/shoplens/"), f"{name} lies on the read-only root"
+    assert any(
+        line.startswith("COPY --from=") and line.endswith(" /opt/shoplens /opt/shoplens") for line in instructions
+    )
+    assert any("wget" in line for line in instructions), "KubeRay's probes call it"
+
+
+def test_the_base_and_what_is_installed_are_pinned(stages: dict[str, list[str]]) -> None:
+    assert re.search(r"^ARG PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm$", DOCKERFILE.read_text(), re.MULTILINE)
+    installs = [line for line in stages["venv"] if " pip install " in line or " pip sync " in line]
+    assert installs
+    for line in installs:
+        assert "--require-hashes" in line or "--no-deps" in line
+
+
+def test_the_detectors_weights_are_fetched_to_where_the_service_looks(stages: dict[str, list[str]]) -> None:
+    assert any(f"SHOPLENS_DETECTOR__WEIGHTS={WEIGHTS}" in line and "weights fetch" in line for line in stages["venv"])
+
+
+def test_all_that_is_copied_from_the_repository_is_in_the_build_context(stages: dict[str, list[str]]) -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    let_in = {line[1:] for line in lines if line.startswith("!")}
+    copied = {
+        source
+        for instructions in stages.values()
+        for line in instructions
+        if line.startswith("COPY") and "--from" not in line
+        for source in line.split()[1:-1]
+    }
+    assert copied == let_in
+    assert all((ROOT / source).exists() for source in copied)
