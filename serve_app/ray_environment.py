@@ -35,4 +35,6 @@ CLUSTER: Mapping[str, str] = {
     # The second of them silences logs that a cluster's log agent reads.
     "RAY_SERVE_LOG_TO_STDERR": "1",
     "RAY_LOG_TO_STDERR": "1",
+    # Else Ray's processes write their statistics to those logs, dozens of pages a minute.
+    "RAY_event_stats": "0",
 }
