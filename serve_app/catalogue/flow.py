@@ -51,7 +51,11 @@ READER_CPUS = 0.0
 """Unlike a worker's share, or Ray Data would put the reader into a worker, and all work into one."""
 WRITER_CPUS = 0.25
 RESTARTS = 3
-"""Of the stages on this machine after a worker ended: one that is killed for its memory would be killed for ever."""
+"""Of a worker on this machine, and then of all stages: one that is killed for its memory would be killed for ever.
+
+A worker has to be started again by Ray: of one that ends while it has nothing to do, Ray Data 2.60 takes no notice,
+and waits for it (actor_pool_map_operator.py, `_update_running_actor_state`).
+"""
 
 # Rows of the pipeline. Arrow is to guess no types: entries and outcomes are JSON texts, images are pickled.
 BLOCK = "block"
@@ -98,7 +102,7 @@ def embed(config: Config, work: Work, base: str, target: Target, *, address: str
     with _ray(config, address):
         while True:
             try:
-                for step in _steps(config, work, base, target, done, restarts=-1 if address else 0):
+                for step in _steps(config, work, base, target, done, restarts=-1 if address else RESTARTS):
                     yield step
                     done.add(outcome.row for outcome in step.outcomes)
                 return

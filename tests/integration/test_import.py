@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -36,6 +36,7 @@ from serve_app.catalogue.reading import base_of
 from serve_app.catalogue.report import Outcome, Status
 from serve_app.collection import FIELDS, alias
 from serve_app.config import Config, load_config
+from serve_app.errors import MilvusUnavailable
 from serve_app.milvus.client import connect
 from serve_app.milvus.local import LocalMilvus
 from serve_app.weights.loader import embedder_files, fingerprint
@@ -303,7 +304,9 @@ def assert_same(rows: dict[str, dict[str, Any]], others: dict[str, dict[str, Any
         assert np.dot(row["vector"], other["vector"]) == pytest.approx(1, abs=1e-4)
 
 
-def test_a_killed_worker_costs_no_image(tmp_path, radios, weights):
+# Who prepares is idle mostly, waiting for the models; who embeds is busy.
+@pytest.mark.parametrize("stage", ["_Prepare", "_Embed"])
+def test_a_killed_worker_costs_no_image(tmp_path, radios, weights, stage):
     for shop in new_shop(tmp_path, radios.images, weights):
         entries = [{**entry, "image_id": f"{i}-{entry['image_id']}"} for i in range(4) for entry in shop.entries()]
         shop.write(entries)
@@ -315,7 +318,7 @@ def test_a_killed_worker_costs_no_image(tmp_path, radios, weights):
             worker = next(
                 child
                 for child in psutil.Process(done.pid).children(recursive=True)
-                if child.cmdline()[0].startswith("ray::MapWorker(MapBatches(_Embed))")
+                if child.cmdline()[0].startswith(f"ray::MapWorker(MapBatches({stage}))")
             )
             worker.send_signal(signal.SIGKILL)
             written = count_of(shop)
@@ -325,20 +328,17 @@ def test_a_killed_worker_costs_no_image(tmp_path, radios, weights):
         assert done.returncode == 0, printed + said
         assert written < len(entries)
         assert f"{len(entries)} images" in printed
-        assert "a worker of the import ended" in said
         assert images_of(shop.rows()) == {entry["image_id"] for entry in entries}
 
 
 def count_of(shop: Shop) -> int:
     """Return the rows that are there, 0 before there is an index."""
-    client = connect(shop.config.milvus, shop.uri)
+    name = alias(shop.config.catalogue, fingerprint(embedder_files(shop.config.embedder.head)))
     try:
-        name = alias(shop.config.catalogue, fingerprint(embedder_files(shop.config.embedder.head)))
-        return int(client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"])
-    except MilvusException:
+        with closing(connect(shop.config.milvus, shop.uri)) as client:
+            return int(client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"])
+    except (MilvusException, MilvusUnavailable):
         return 0
-    finally:
-        client.close()
 
 
 def test_images_at_urls_are_fetched_once_while_they_stay_the_same(tmp_path, radios, weights):
