@@ -61,8 +61,10 @@ def deployment_options(config: Config) -> dict[str, dict[str, Any]]:
 
 def _options(stage: StageConfig) -> dict[str, Any]:
     scaling = stage.scaling
-    return {
-        "ray_actor_options": {"num_cpus": stage.num_cpus, "num_gpus": stage.num_gpus},
+    where = {"label_selector": stage.label_selector} if stage.label_selector else {}
+    spread = {"max_replicas_per_node": stage.max_replicas_per_node} if stage.max_replicas_per_node else {}
+    return spread | {
+        "ray_actor_options": {"num_cpus": stage.num_cpus, "num_gpus": stage.num_gpus, **where},
         "max_ongoing_requests": stage.max_ongoing_requests,
         "max_queued_requests": stage.max_queued_requests,
         "health_check_period_s": stage.health_check_period_s,
@@ -90,7 +92,10 @@ def serve_document(config: Config) -> dict[str, Any]:
     """Return the whole Ray Serve configuration, as `serve deploy` and KubeRay's serveConfigV2 take it."""
     return {
         "proxy_location": "EveryNode",
-        "http_options": {"host": config.http.host, "port": config.http.port},
+        "http_options": http_options(config),
+        # Of each search the ingress logs one line by itself.
+        "logging_config": {"encoding": "JSON", "enable_access_log": False},
+        **tracing(config),
         "applications": [
             {
                 "name": APPLICATION,
@@ -103,13 +108,34 @@ def serve_document(config: Config) -> dict[str, Any]:
     }
 
 
+def http_options(config: Config) -> dict[str, Any]:
+    """Return where Ray Serve listens, and for how long it waits."""
+    http = config.http
+    timeout = {} if http.request_timeout_s is None else {"request_timeout_s": http.request_timeout_s}
+    return {"host": http.host, "port": http.port, **timeout}
+
+
+def tracing(config: Config) -> dict[str, Any]:
+    """Return Ray Serve's tracing as the document names it; nothing where there are no traces."""
+    if not config.tracing.exporter:
+        return {}
+    return {
+        "tracing_config": {
+            "enabled": True,
+            "exporter_import_path": config.tracing.exporter,
+            "sampling_ratio": config.tracing.sampling_ratio,
+        }
+    }
+
+
 def arguments(config: Config) -> dict[str, Any]:
     """Return the settings as JSON, without secrets: each replica reads those from its own environment.
 
     What Ray Serve is told as options of the deployments is left out too: replicas start anew when an argument changes.
     """
     options = set(StageConfig.model_fields)
-    exclude: dict[str, Any] = {"milvus": {"password"}}
+    exclude: dict[str, Any] = {"milvus": {"password"}, "feed": {"kafka_password"}}
+    exclude |= {"http": {"request_timeout_s"}, "tracing": True}
     exclude |= {name.lower(): options for name in stage_configs(config)}
     exclude["searcher"] = options | {"params"}
     values: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude=exclude)
@@ -169,7 +195,7 @@ def serving(config: Config) -> Iterator[None]:
     """Serve the application on the Ray that runs, until the block ends."""
     logging.getLogger(SERVE_LOGGER_NAME).setLevel(logging.WARNING)
     try:
-        serve.start(proxy_location="HeadOnly", http_options={"host": config.http.host, "port": config.http.port})
+        serve.start(proxy_location="HeadOnly", http_options=http_options(config), **tracing(config))
         serve.run(_composed(config, arguments(config)), name=APPLICATION, route_prefix="/", blocking=False)
         yield
     finally:

@@ -81,6 +81,10 @@ class StageConfig(Section):
     health_check_period_s: float = Field(10, gt=0, description="seconds between health checks")
     health_check_timeout_s: float = Field(30, gt=0, description="seconds until a health check counts as failed")
     graceful_shutdown_timeout_s: float = Field(20, gt=0, description="seconds a replica may finish its work in")
+    label_selector: dict[str, str] = Field({}, description="labels of the Ray nodes that replicas may run on")
+    max_replicas_per_node: int | None = Field(
+        None, ge=1, le=100, description="most replicas on one Ray node; default: as many as fit"
+    )
 
 
 class ModelStageConfig(StageConfig):
@@ -144,6 +148,20 @@ class HttpConfig(Section):
     host: IpAddress = Field("127.0.0.1", description="IP address the service listens on")
     port: int = Field(8000, ge=1, le=65535, description="port the service listens on")
     metrics_port: int = Field(8001, ge=1, le=65535, description="port of this node's metrics, shown at /metrics too")
+    request_timeout_s: float | None = Field(
+        None, gt=0, description="seconds until Ray Serve answers 408, longer than any deadline below; default: never"
+    )
+
+
+class TracingConfig(Section):
+    """Where OpenTelemetry traces go."""
+
+    exporter: str = Field(
+        "",
+        pattern=r"^([\w.]+:\w+)?$",
+        description="`MODULE:FUNCTION` that returns OpenTelemetry span processors; default: no traces",
+    )
+    sampling_ratio: float = Field(0.01, ge=0, le=1, description="part of the requests that is traced")
 
 
 class LimitsConfig(Section):
@@ -284,6 +302,7 @@ class Config(BaseSettings):
         None, description="JSON log; default: standard error, for `serve` on a laptop DATA_DIR/logs"
     )
     http: HttpConfig = HttpConfig()
+    tracing: TracingConfig = TracingConfig()
     limits: LimitsConfig = LimitsConfig()
     degradation: DegradationConfig = DegradationConfig()
     milvus: MilvusConfig = MilvusConfig()

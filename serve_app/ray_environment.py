@@ -37,4 +37,7 @@ CLUSTER: Mapping[str, str] = {
     "RAY_LOG_TO_STDERR": "1",
     # Else Ray's processes write their statistics to those logs, dozens of pages a minute.
     "RAY_event_stats": "0",
+    # What is written to files all the same stays below 100 MiB a process.
+    "RAY_ROTATION_MAX_BYTES": str(32 * 2**20),
+    "RAY_ROTATION_BACKUP_COUNT": "2",
 }

@@ -2,7 +2,14 @@
 
 import pytest
 from ray.serve.config import AutoscalingConfig
-from ray.serve.schema import DeploymentSchema, HTTPOptionsSchema, RayActorOptionsSchema, ServeDeploySchema
+from ray.serve.schema import (
+    DeploymentSchema,
+    HTTPOptionsSchema,
+    LoggingConfig,
+    RayActorOptionsSchema,
+    ServeDeploySchema,
+    TracingConfig,
+)
 
 from serve_app import deployments
 from serve_app.app import build_app, serve_document, stage_configs
@@ -14,14 +21,25 @@ def config():
     return Config(milvus={"uri": "http://127.0.0.1:19530"})
 
 
+def placed(config):
+    """Return the settings with all that only a cluster sets."""
+    ingress = config.ingress.model_copy(update={"label_selector": {"group": "cpu"}, "max_replicas_per_node": 1})
+    http = config.http.model_copy(update={"request_timeout_s": 60.0})
+    tracing = config.tracing.model_copy(update={"exporter": "shop.tracing:processors", "sampling_ratio": 0.5})
+    return config.model_copy(update={"ingress": ingress, "http": http, "tracing": tracing})
+
+
 def test_document_is_valid_for_ray_serve(config):
-    document = ServeDeploySchema.model_validate(serve_document(config))
+    document = ServeDeploySchema.model_validate(serve_document(placed(config)))
+    assert document.applications[0].deployments[0].ray_actor_options.label_selector == {"group": "cpu"}
     assert [deployment.name for deployment in document.applications[0].deployments] == list(stage_configs(config))
 
 
 def test_every_option_is_one_that_ray_serve_knows(config):
-    document = serve_document(config)
+    document = serve_document(placed(config))
     (application,) = document["applications"]
+    assert set(document["logging_config"]) <= set(LoggingConfig.model_fields)
+    assert set(document["tracing_config"]) <= set(TracingConfig.model_fields)
     assert set(document) <= set(ServeDeploySchema.model_fields)
     assert set(document["http_options"]) <= set(HTTPOptionsSchema.model_fields)
     for deployment in application["deployments"]:
@@ -60,6 +78,12 @@ def test_how_stages_scale_stands_where_a_change_restarts_nothing(config):
     options = {deployment["name"]: deployment for deployment in after["deployments"]}
     assert options["Embedder"]["autoscaling_config"]["max_replicas"] == 9
     assert options["Ingress"]["user_config"]["Embedder"] == {"min_replicas": 0, "max_replicas": 9}
+
+
+def test_where_stages_run_stands_where_a_change_restarts_nothing(config):
+    before, after = (serve_document(given)["applications"][0] for given in (config, placed(config)))
+    assert before["args"] == after["args"]
+    assert after["deployments"][0]["max_replicas_per_node"] == 1
 
 
 def test_document_holds_no_secret(monkeypatch):
