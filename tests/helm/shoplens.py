@@ -1,6 +1,7 @@
 """The Shoplens chart, rendered."""
 
 import functools
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ def text(shape: str, *values: str) -> str:
     """Return what Helm makes of a shape with further values, as `name=value`; raises Refused."""
     command = [helm(), "template", RELEASE, str(CHART), "--namespace", NAMESPACE, *arguments(shape)]
     for value in values:
-        command += ["--set-json" if value.endswith(("]", "}", '"')) else "--set", value]
+        command += ["--set-json" if re.search(r'[]}"]$|=[0-9]+\.[0-9]+$', value) else "--set", value]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise Refused(done.stderr)

@@ -13,7 +13,6 @@ from typing import Any
 
 import grpc
 
-READY = Path("/tmp/ready")  # noqa: S108 - the pod's own
 RETRY_S = 1.0
 
 # Its server hangs up on clients of other hosts, which ping every 10 s: "too many pings"
@@ -26,12 +25,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder")
     parser.add_argument("--port", type=int, default=19530)
+    parser.add_argument("--ready", type=Path, required=True, help="file that is there once all is loaded")
     arguments = parser.parse_args()
-    READY.unlink(missing_ok=True)
+    arguments.ready.unlink(missing_ok=True)
     # Closes its files, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     let_ping()
-    threading.Thread(target=load_all, args=(f"http://127.0.0.1:{arguments.port}",), daemon=True).start()
+    threading.Thread(target=load_all, args=(f"http://127.0.0.1:{arguments.port}", arguments.ready), daemon=True).start()
 
     from milvus_lite.cmdline import main as milvus_lite
 
@@ -51,7 +51,7 @@ def let_ping() -> None:
     grpc.server = server
 
 
-def load_all(uri: str) -> None:
+def load_all(uri: str, ready: Path) -> None:
     """Load every collection once the server answers, and say that it may be searched."""
     from serve_app.config import MilvusConfig
     from serve_app.errors import Unavailable
@@ -69,7 +69,7 @@ def load_all(uri: str) -> None:
         except Unavailable as error:
             print(f"not ready yet: {error}", flush=True)
             time.sleep(RETRY_S)
-    READY.touch()
+    ready.touch()
     print(f"{len(names)} collections are loaded", flush=True)
 
 

@@ -7,14 +7,14 @@
 {{- $name -}}
 {{- end -}}
 
-{{/* Name of an object beside the RayService. Takes (dict "root" $ "suffix" NAME). */}}
+{{/* Name of an object beside the RayService, at most a CronJob's 52 characters. Takes (dict "root" $ "suffix" NAME). */}}
 {{- define "shoplens.name" -}}
-{{- printf "%s-%s" (include "shoplens.fullname" .root) .suffix -}}
+{{- printf "%s-%s" (include "shoplens.fullname" .root | trunc (sub 51 (len .suffix) | int) | trimSuffix "-") .suffix -}}
 {{- end -}}
 
 {{/* The Service that KubeRay makes once the first cluster serves. */}}
 {{- define "shoplens.service" -}}
-{{- include "shoplens.name" (dict "root" . "suffix" "serve-svc") -}}
+{{- include "shoplens.fullname" . }}-serve-svc
 {{- end -}}
 
 {{/* The Ray of the image. */}}

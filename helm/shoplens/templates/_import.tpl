@@ -5,7 +5,7 @@
 apiVersion: ray.io/v1
 kind: RayJob
 metadata:
-  generateName: {{ include "shoplens.fullname" . | trunc 40 | trimSuffix "-" }}-i-
+  generateName: {{ include "shoplens.fullname" . | trunc 39 | trimSuffix "-" }}-i-
   labels:
     {{- include "shoplens.labels" (dict "root" . "component" "import") | nindent 4 }}
 spec:
