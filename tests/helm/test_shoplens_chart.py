@@ -186,7 +186,8 @@ def test_an_import_has_a_cluster_of_its_own_that_goes_when_it_ends() -> None:
     assert job
     assert job["spec"]["shutdownAfterJobFinishes"]
     assert job["spec"]["entrypoint"] == (
-        "shoplens import s3://catalogue/feed.parquet --full --feed 'shop feed' --config /settings/settings.yaml --address auto"
+        "shoplens import s3://catalogue/feed.parquet --full --feed 'shop feed' "
+        "--config /settings/settings.yaml --address auto"
     )
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     resources = group["template"]["spec"]["containers"][0]["resources"]
@@ -255,7 +256,8 @@ def test_a_harmful_value_is_refused_with_the_fix(value: str, said: str) -> None:
     ("values", "said"),
     [
         (("head.state=redis", "head.redis.address=redis:6379"), "networkPolicies.redis"),
-        (("config.detector.num_gpus=0.5", "gpuWorkers.enabled=true", "gpuWorkers.maxReplicas=4"), "config.detector.device=cuda"),
+        (("config.detector.num_gpus=0.5", "gpuWorkers.enabled=true", "gpuWorkers.maxReplicas=4"),
+         "config.detector.device=cuda"),
         (("import.manifest=feed.csv", "config.import.device=cuda"), "import.gpus=1"),
         (("import.manifest=feed.csv", "import.gpus=1"), "config.import.device=cuda"),
         (("lite.enabled=true", "milvus.uri=", "config.milvus.replica_number=2"), "which Milvus Lite ignores"),
