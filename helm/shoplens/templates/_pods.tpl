@@ -24,6 +24,7 @@ capabilities: {drop: [ALL]}
 - {name: RAY_SERVE_THROUGHPUT_OPTIMIZED, value: "1"}
 - {name: RAY_SERVE_LOG_TO_STDERR, value: "1"}
 - {name: RAY_LOG_TO_STDERR, value: "1"}
+- {name: RAY_event_stats, value: "0"}
 - {name: RAY_ROTATION_MAX_BYTES, value: "33554432"}
 - {name: RAY_ROTATION_BACKUP_COUNT, value: "2"}
 - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ int .Values.drainSeconds | quote }}}
