@@ -28,9 +28,11 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from serve_app.errors import BadConfig
+from serve_app.languages import LANGUAGES
 
 DETECTOR_FILE = Path("weights/yolo26n.pt")
 """Where the detector's weights lie in the data directory."""
+RATES_FILE = Path("rates.csv")
 
 Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
@@ -281,6 +283,26 @@ class FeedConfig(Section):
         return options
 
 
+class MarketConfig(Section):
+    """In which languages and currencies shoppers see the catalogue."""
+
+    language: str = Field("en", description="language of who asks for none of the known ones")
+    rates: Path | None = Field(
+        None, description="file of exchange rates, as `shoplens rates load` takes it; default: DATA_DIR/rates.csv"
+    )
+    rates_max_age_days: int = Field(7, ge=1, description="prices that older rates converted are marked as stale")
+    stored_currencies: tuple[str, ...] = Field(
+        (), max_length=100, description="currencies of the catalogue's prices; default: all that have a rate"
+    )
+
+    @field_validator("language")
+    @classmethod
+    def _is_known(cls, language: str) -> str:
+        if language not in LANGUAGES:
+            raise ValueError(f"known are {', '.join(LANGUAGES)}")
+        return language
+
+
 class Config(BaseSettings):
     """All settings of Shoplens."""
 
@@ -313,6 +335,7 @@ class Config(BaseSettings):
     importing: ImportConfig = Field(ImportConfig(), alias="import")
     fetch: FetchConfig = FetchConfig()
     feed: FeedConfig = FeedConfig()
+    market: MarketConfig = MarketConfig()
 
     @model_validator(mode="after")
     def _ingress_refuses_first(self) -> Self:
@@ -327,6 +350,10 @@ class Config(BaseSettings):
     @property
     def detector_weights(self) -> Path:
         return self.detector.weights or self.data_dir / DETECTOR_FILE
+
+    @property
+    def rates_file(self) -> Path:
+        return self.market.rates or self.data_dir / RATES_FILE
 
     @classmethod
     def settings_customise_sources(

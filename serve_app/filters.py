@@ -12,11 +12,11 @@ from typing import Any
 from serve_app.collection import category_root, quote
 from serve_app.domain import Hit
 from serve_app.errors import BadParameter
+from serve_app.money import LARGEST_PRICE, PriceRange
 
 MAX_VALUES = 100
 """Categories, attributes, and values of one attribute that a filter may name."""
 MAX_TEXT_BYTES = 512
-LARGEST_PRICE = 2**63 - 1
 
 Scalar = str | bool | int | float
 """What an attribute may be compared with; 1 and 1.0 are the same number, "1" and true are others."""
@@ -30,8 +30,9 @@ class Filter:
     """Narrow a search; what is empty or None does not.
 
     A row passes when its category is one of `categories` or below it, its price lies in `price_min`…`price_max`
-    (both included, minor units of `currency`), it is in stock as asked, and each of `attributes` has one of the
-    values named for it, alone or in a list. A row without a price passes no bound of prices.
+    (both included, minor units of `currency`) and in one of `prices`, it is in stock as asked, and each of `attributes`
+    has one of the values named for it, alone or in a list. A row without a price passes no bound of prices.
+    `prices` asks for one price in all currencies that rows have, `Market.prices` makes them.
     Raises BadParameter for values that no row can have or no engine can look for.
     """
 
@@ -39,6 +40,7 @@ class Filter:
     price_min: int | None = None
     price_max: int | None = None
     currency: str | None = None
+    prices: tuple[PriceRange, ...] = ()
     in_stock: bool | None = None
     attributes: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
 
@@ -63,6 +65,11 @@ class Filter:
             raise BadParameter(f"a price lies in 0…{LARGEST_PRICE} minor units")
         if len(bounds) == 2 and bounds[0] > bounds[1]:
             raise BadParameter("price_min is above price_max")
+        _check_count("currencies", self.prices)
+        for price in self.prices:
+            _check_text("currency", price.currency)
+            if not 0 <= price.low <= (LARGEST_PRICE if price.high is None else price.high) <= LARGEST_PRICE:
+                raise BadParameter(f"a range of prices goes up, within 0…{LARGEST_PRICE} minor units")
 
     def __bool__(self) -> bool:
         return self != NO_FILTER
@@ -106,11 +113,18 @@ def _parts(wanted: Filter, prune: bool) -> Iterable[str]:
         yield f"price >= {wanted.price_min or 0}"
     if wanted.price_max is not None:
         yield f"price <= {wanted.price_max}"
+    if wanted.prices:
+        yield " or ".join(map(_in_range, wanted.prices))
     if wanted.in_stock is not None:
         yield f"in_stock == {_literal(wanted.in_stock)}"
     for name, values in wanted.attributes:
         key = f'data["attributes"]["{name}"]'
         yield " or ".join(f"{key} == {_literal(value)} or json_contains({key}, {_literal(value)})" for value in values)
+
+
+def _in_range(prices: PriceRange) -> str:
+    upper = "" if prices.high is None else f" and price <= {prices.high}"
+    return f"(currency == {quote(prices.currency)} and price >= {prices.low}{upper})"
 
 
 def _below(path: str) -> str:
@@ -124,12 +138,20 @@ def _is_below(category: str, wanted: str) -> bool:
 
 
 def _price_matches(wanted: Filter, price: int, currency: str) -> bool:
+    if wanted.prices and not any(_lies_in(prices, price, currency) for prices in wanted.prices):
+        return False
     if wanted.currency is not None and currency != wanted.currency:
         return False
     if wanted.price_min is None and wanted.price_max is None:
         return True
     upper = LARGEST_PRICE if wanted.price_max is None else wanted.price_max
     return (wanted.price_min or 0) <= price <= upper
+
+
+def _lies_in(prices: PriceRange, price: int, currency: str) -> bool:
+    return currency == prices.currency and prices.low <= price <= (
+        LARGEST_PRICE if prices.high is None else prices.high
+    )
 
 
 def _has_one(value: Any, asked: Iterable[Scalar]) -> bool:

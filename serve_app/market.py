@@ -1,56 +1,140 @@
-"""Money: decimal amounts as people write them, minor units as the index stores them."""
+"""What one shopper sees of a product: its texts in a language, its price in a currency."""
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from fractions import Fraction
+from typing import Any
 
-from serve_app.errors import BadInput
+from serve_app.errors import BadParameter
+from serve_app.languages import Reader, translated
+from serve_app.money import CURRENCIES, UNKNOWN_PRICE, PriceRange, price_amount
+from serve_app.price_format import price_format
+from serve_app.rates import NO_RATES, Rates
 
-UNKNOWN_PRICE = -1
-"""The stored price of a product that has none: no field of the index is nullable."""
-MAX_MINOR_UNITS = 10**15
-"""Far above any price, and far below where INT64 or a float in a client would end."""
+CATEGORY_IN = "category_"
+"""Begins the names of attributes that hold a category's path in a language, as a manifest's columns do."""
 
 
-def minor_units(amount: Decimal | str, currency: str) -> int:
-    """Return a price in the currency's smallest unit: ("19.90", "EUR") is 1990, ("1990", "JPY") is 1990.
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Hold a price as a shopper sees it.
 
-    Raises BadInput where the amount is no price or the currency is none of ISO 4217.
+    A converted one says by rates of which day, whether that is too long ago, and what it was converted from: that is
+    what the shop charges.
     """
-    digits = _digits(currency)
-    try:
-        value = Decimal(str(amount).strip())
-    except InvalidOperation as error:
-        raise BadInput(f"the price {amount!r} is no number; write it like 19.90") from error
-    if not value.is_finite() or value < 0:
-        raise BadInput(f"the price {amount!r} is no amount of money; write it like 19.90")
-    if value.adjusted() > len(str(MAX_MINOR_UNITS)) or value.scaleb(digits) > MAX_MINOR_UNITS:
-        raise BadInput(f"the price {amount!r} is too large")
-    scaled = value.scaleb(digits)
-    if scaled != scaled.to_integral_value():
-        raise BadInput(f"the price {amount!r} has more than the {digits} decimals of {currency}")
-    return int(scaled)
+
+    amount: str
+    currency: str
+    formatted: str
+    converted: bool = False
+    rate_date: date | None = None
+    stale: bool = False
+    original: tuple[str, str] | None = None
+    """Amount and currency before the conversion."""
 
 
-def price_amount(minor: int, currency: str) -> str | None:
-    """Return the decimal amount of a stored price; None where there is no price."""
-    if minor == UNKNOWN_PRICE or not currency:
-        return None
-    return f"{Decimal(minor).scaleb(-_digits(currency)):f}"
+@dataclass(frozen=True, slots=True)
+class Market:
+    """Show products to one shopper.
+
+    Prices stay in their own currency where `currency` is None, or where a rate is missing. Rates older than
+    `fresh_since` are stale.
+    """
+
+    reader: Reader
+    currency: str | None = None
+    rates: Rates = NO_RATES
+    fresh_since: date = date.min
+
+    @classmethod
+    def of(
+        cls,
+        reader: Reader,
+        currency: str | None,
+        rates: Rates = NO_RATES,
+        *,
+        today: date | None = None,
+        max_age_days: int = 7,
+    ) -> Market:
+        """Return a shopper's market; raises BadParameter where the currency is none of CURRENCIES."""
+        if currency is not None and currency not in CURRENCIES:
+            raise BadParameter(f"prices can't be shown in {currency[:40]!r}; known are {', '.join(CURRENCIES)}")
+        fresh_since = date.min if today is None else today - timedelta(days=max_age_days)
+        return cls(reader, currency, rates, fresh_since)
+
+    def price(self, minor: int, currency: str) -> Price | None:
+        """Return what a stored price is shown as; None where there is no price."""
+        amount = price_amount(minor, currency)
+        if amount is None:
+            return None
+        if self.currency is not None and currency != self.currency:
+            converted = self.rates.convert(minor, currency, self.currency)
+            if converted is not None:
+                return Price(
+                    amount=price_amount(converted.minor, self.currency) or "",
+                    currency=self.currency,
+                    formatted=self._formatted(converted.minor, self.currency),
+                    converted=True,
+                    rate_date=converted.day,
+                    stale=converted.day < self.fresh_since,
+                    original=(amount, currency),
+                )
+        return Price(amount, currency, self._formatted(minor, currency))
+
+    def title(self, data: Mapping[str, Any]) -> str | None:
+        """Return a product's title by what its row holds: in a language of the reader's chain, else the shop's own."""
+        titles = data.get("titles")
+        return (translated(titles, self.reader.chain) if titles else None) or data.get("title")
+
+    def category(self, path: str, data: Mapping[str, Any]) -> str | None:
+        """Return a category's path to show, by the attributes `category_LANG`; None where there is none.
+
+        What a filter asks for stays the stored path.
+        """
+        attributes = data.get("attributes") or {}
+        paths = {
+            name.removeprefix(CATEGORY_IN): text
+            for name, text in attributes.items()
+            if name.startswith(CATEGORY_IN) and isinstance(text, str)
+        }
+        return (translated(paths, self.reader.chain) if paths else None) or path or None
+
+    def worth(self, minor: int, currency: str) -> Fraction | None:
+        """Return what prices of any currency can be sorted by; None where there is no price, or no rate to compare it.
+
+        Without any rate, prices of the shopper's currency are comparable among themselves.
+        """
+        if minor == UNKNOWN_PRICE or not currency:
+            return None
+        if self.rates.by_currency:
+            return self.rates.comparable(minor, currency)
+        return Fraction(minor) if self.currency in (None, currency) else None
+
+    def prices(self, low: int | None, high: int | None, stored: Iterable[str]) -> tuple[PriceRange, ...]:
+        """Return the stored prices that are shown from `low` to `high`, both in minor units of the shopper's currency.
+
+        One range for each of the currencies that prices are stored in and that can be compared. () asks for nothing.
+        Raises BadParameter where a bound has no currency, or the bounds are no range.
+        """
+        if low is None and high is None:
+            return ()
+        if self.currency is None:
+            raise BadParameter("price_min and price_max need a currency, like EUR")
+        if high is not None and high < (low or 0):
+            raise BadParameter("price_min is above price_max")
+        found = (
+            self.rates.bounds(low or 0, high, self.currency, each) for each in dict.fromkeys((self.currency, *stored))
+        )
+        return tuple(each for each in found if each is not None)
+
+    def _formatted(self, minor: int, currency: str) -> str:
+        return price_format(self.reader.babel, currency)(minor)
 
 
-def _digits(currency: str) -> int:
-    if currency not in _currencies():
-        raise BadInput(f"{currency!r} is no currency of ISO 4217; write it like EUR")
-    # Imported here because Babel reads its data when it is first used.
-    from babel.numbers import get_currency_precision
-
-    return int(get_currency_precision(currency))
-
-
-@lru_cache(maxsize=1)
-def _currencies() -> frozenset[str]:
-    from babel.numbers import list_currencies
-
-    return frozenset(list_currencies())
+def offered(rates: Rates, stored: Iterable[str]) -> tuple[str, ...]:
+    """Return the currencies that a shopper may choose: those with a rate, or where none is loaded the stored ones."""
+    there = rates.currencies or frozenset(stored)
+    return tuple(currency for currency in CURRENCIES if currency in there)

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.domain import Hit
-from serve_app.market import price_amount
+from serve_app.languages import DEFAULT, Reader
+from serve_app.market import Market
 from serve_app.pipeline import Answer, ProductList
 
 
@@ -26,10 +27,17 @@ class IndexWire(Wire):
     watermark: str | None = Field(None, description="RFC 3339; every write acknowledged before it was searched")
 
 
-class PriceWire(Wire):
+class MoneyWire(Wire):
     amount: str = Field(examples=["19.90"])
     currency: str = Field(examples=["EUR"])
-    formatted: str | None = None
+
+
+class PriceWire(MoneyWire):
+    formatted: str | None = Field(None, description="as readers of the language write it", examples=["19,90 €"])
+    converted: bool = Field(False, description="whether this is not what the shop charges, but about the same")
+    rate_date: str | None = Field(None, description="day of the exchange rate", examples=["2026-10-30"])
+    rate_stale: bool = Field(False, description="whether that is longer ago than the shop finds right")
+    original: MoneyWire | None = Field(None, description="what the shop charges, where the price is converted")
 
 
 class ProductWire(Wire):
@@ -70,14 +78,18 @@ class SearchAnswer(Wire):
     timings_ms: dict[str, float]
 
 
-def search_answer(answer: Answer, request_id: str) -> SearchAnswer:
-    """Put a search's outcome into its wire shape."""
+PLAIN = Market(Reader(DEFAULT))
+"""Who says nothing of language or currency."""
+
+
+def search_answer(answer: Answer, request_id: str, market: Market = PLAIN) -> SearchAnswer:
+    """Put a search's outcome into its wire shape, as a shopper of a market sees it."""
     return SearchAnswer(
         request_id=request_id,
         photo=PhotoWire(width=answer.width, height=answer.height),
         model=answer.model,
         index=IndexWire(collection=answer.collection, watermark=_time(answer.watermark_ms)),
-        objects=[_object(i, entry) for i, entry in enumerate(answer.lists)],
+        objects=[_object(i, entry, market) for i, entry in enumerate(answer.lists)],
         degraded=list(answer.degraded),
         timings_ms={name: round(value, 2) for name, value in answer.timings_ms.items()},
     )
@@ -88,7 +100,7 @@ def _time(milliseconds: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _object(position: int, entry: ProductList) -> ObjectWire:
+def _object(position: int, entry: ProductList, market: Market) -> ObjectWire:
     detection = entry.object.detection
     return ObjectWire(
         object_id=f"o{position}",
@@ -97,20 +109,34 @@ def _object(position: int, entry: ProductList) -> ObjectWire:
         confidence=detection.confidence,
         main=entry.object.main,
         source=entry.object.source,
-        products=None if entry.products is None else [_product(hit) for hit in entry.products],
+        products=None if entry.products is None else [_product(hit, market) for hit in entry.products],
     )
 
 
-def _product(hit: Hit) -> ProductWire:
-    amount = price_amount(hit.price, hit.currency)
+def _product(hit: Hit, market: Market) -> ProductWire:
     return ProductWire(
         product_id=hit.product_id,
         image_id=hit.image_id,
         image_url=hit.data.get("image_url"),
         view=hit.view,
         score=round(hit.score, 6),
-        title=hit.data.get("title"),
-        category=hit.category or None,
+        title=market.title(hit.data),
+        category=market.category(hit.category, hit.data),
         in_stock=hit.in_stock,
-        price=None if amount is None else PriceWire(amount=amount, currency=hit.currency),
+        price=_price(hit, market),
+    )
+
+
+def _price(hit: Hit, market: Market) -> PriceWire | None:
+    price = market.price(hit.price, hit.currency)
+    if price is None:
+        return None
+    return PriceWire(
+        amount=price.amount,
+        currency=price.currency,
+        formatted=price.formatted,
+        converted=price.converted,
+        rate_date=None if price.rate_date is None else price.rate_date.isoformat(),
+        rate_stale=price.stale,
+        original=None if price.original is None else MoneyWire(amount=price.original[0], currency=price.original[1]),
     )

@@ -17,7 +17,7 @@ from serve_app.catalogue.formats import DUPLICATE_IMAGE_ID, REQUIRED, Raw, raw_r
 from serve_app.catalogue.seen import Seen
 from serve_app.collection import NO_PRICE, default_image_id
 from serve_app.errors import BadInput, BadManifest
-from serve_app.market import minor_units, price_amount
+from serve_app.money import minor_units, price_amount
 
 OPTIONAL = ("image_id", "parent_id", "title", "category", "price", "currency", "in_stock")
 

@@ -11,6 +11,7 @@ from scripts.measuring import wait_until
 from serve_app.collection import NO_PRICE, Row, category_root
 from serve_app.filters import NO_FILTER, Filter, Scalar, expression, matches
 from serve_app.milvus import indexing
+from serve_app.money import PriceRange
 from tests.contract.engines import Index
 from tests.contract.rows import row
 
@@ -75,6 +76,12 @@ def rows() -> list[Row]:
 
 ROWS = rows()
 SCALARS: list[Scalar] = [value for value in VALUES if not isinstance(value, list)]
+RANGES = st.builds(
+    lambda currency, low, more: PriceRange(currency, low, None if more is None else low + more),
+    st.sampled_from(["EUR", "JPY", "USD"]),
+    st.sampled_from([0, 1, 1990, 1991, 10**15]),
+    st.sampled_from([None, 0, 10, 10**12]),
+)
 PRICES = st.sampled_from([None, 0, 1, 2, 1990, 1999, 10**15, 2**63 - 1])
 
 
@@ -92,6 +99,7 @@ def filters(draw: st.DrawFn) -> Filter:
         price_min=low,
         price_max=high,
         currency=draw(st.sampled_from(["EUR", "JPY"])) if low is not None or high is not None else None,
+        prices=tuple(draw(st.lists(RANGES, max_size=3))),
         in_stock=draw(st.sampled_from([None, True, False])),
         attributes=tuple(draw(st.lists(attributes, max_size=2))),
     )

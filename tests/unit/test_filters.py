@@ -6,6 +6,7 @@ import pytest
 
 from serve_app.errors import BadParameter
 from serve_app.filters import NO_FILTER, Filter, expression, matches
+from serve_app.money import PriceRange
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,10 @@ from serve_app.filters import NO_FILTER, Filter, expression, matches
         ({"price_min": -1, "currency": "EUR"}, "a price lies in"),
         ({"price_max": 2**63, "currency": "EUR"}, "a price lies in"),
         ({"price_min": 2, "price_max": 1, "currency": "EUR"}, "above price_max"),
+        ({"prices": (PriceRange("EUR", 2, 1),)}, "goes up"),
+        ({"prices": (PriceRange("EUR", -1),)}, "goes up"),
+        ({"prices": (PriceRange("EUR", 0, 2**63),)}, "goes up"),
+        ({"prices": (PriceRange("EUR"),) * 101}, "101 currencies are too many"),
         ({"attributes": (('a"b', ("x",)),)}, "can't be filtered by"),
         ({"attributes": (("", ("x",)),)}, "can't be filtered by"),
         ({"attributes": (("a", ()),)}, "no value"),
@@ -48,6 +53,12 @@ def test_a_text_can_not_leave_its_literal() -> None:
     assert expression(Filter(attributes=(("a", ('" or true or "',)),))).count(r"\"") == 4
 
 
+def test_prices_of_several_currencies_are_one_expression() -> None:
+    wanted = Filter(prices=(PriceRange("EUR", 100, 200), PriceRange("JPY", 17)))
+    text = '((currency == "EUR" and price >= 100 and price <= 200) or (currency == "JPY" and price >= 17))'
+    assert expression(wanted) == text
+
+
 def values(**changed: Any) -> dict[str, Any]:
     return {"category": "Men/Tops", "price": 1990, "currency": "EUR", "in_stock": True, "data": {}} | changed
 
@@ -65,6 +76,10 @@ def values(**changed: Any) -> dict[str, Any]:
         (Filter(price_max=1990, currency="EUR"), values(), True),
         (Filter(price_max=2000, currency="USD"), values(), False),
         (Filter(currency="EUR"), values(price=-1), True),
+        (Filter(prices=(PriceRange("USD", 2100), PriceRange("EUR", 1900, 1990))), values(), True),
+        (Filter(prices=(PriceRange("USD", 0), PriceRange("EUR", 1991))), values(), False),
+        (Filter(prices=(PriceRange("USD", 0),)), values(), False),
+        (Filter(prices=(PriceRange("EUR", 0),)), values(price=-1), False),
         (Filter(in_stock=False), values(), False),
         (Filter(attributes=(("size", ("16",)),)), values(data={"attributes": {"size": 16}}), False),
         (Filter(attributes=(("size", ("16", 16)),)), values(data={"attributes": {"size": 16}}), True),

@@ -1,44 +1,103 @@
-from decimal import Decimal
+"""One shopper's view of titles, categories and prices."""
+
+from datetime import date
+from fractions import Fraction
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from serve_app.errors import BadInput
-from serve_app.market import MAX_MINOR_UNITS, UNKNOWN_PRICE, minor_units, price_amount
+from serve_app.errors import BadParameter
+from serve_app.languages import Reader
+from serve_app.market import Market, Price, offered
+from serve_app.money import CURRENCIES, PriceRange
+from serve_app.rates import NO_RATES, Rate
 
-
-@pytest.mark.parametrize(
-    ("amount", "currency", "minor"),
-    [("19.90", "EUR", 1990), ("19.9", "EUR", 1990), (" 5 ", "USD", 500), ("1990", "JPY", 1990), ("1.234", "KWD", 1234)],
+RATES = NO_RATES.updated(
+    Rate(name, Fraction(value), day, "test")
+    for name, value, day in (
+        ("USD", "1.25", date(2026, 10, 30)),
+        ("JPY", "160", date(2026, 10, 30)),
+        ("AED", "4", date(2026, 9, 1)),
+    )
 )
-def test_amount_is_stored_in_minor_units(amount, currency, minor):
-    assert minor_units(amount, currency) == minor
+TODAY = date(2026, 11, 2)
 
 
-@pytest.mark.parametrize("amount", ["", "free", "-1", "nan", "inf", "1.999", "1e30", "1e999999", "1e-999999", "1,50"])
-def test_what_is_no_price_is_refused(amount):
-    with pytest.raises(BadInput, match="price"):
-        minor_units(amount, "EUR")
+def market(tag: str = "de", currency: str | None = "USD", rates=RATES) -> Market:
+    return Market.of(Reader(tag), currency, rates, today=TODAY)
 
 
-@pytest.mark.parametrize("currency", ["", "eur", "EURO", "€", "XXX1"])
-def test_unknown_currency_is_refused(currency):
-    with pytest.raises(BadInput, match="currency"):
-        minor_units("1", currency)
+def test_a_converted_price_says_so_with_date_and_original():
+    assert market().price(1990, "EUR") == Price(
+        amount="24.88",
+        currency="USD",
+        formatted="24,88\xa0$",
+        converted=True,
+        rate_date=date(2026, 10, 30),
+        original=("19.90", "EUR"),
+    )
 
 
-@given(st.integers(0, MAX_MINOR_UNITS), st.sampled_from(["EUR", "JPY", "KWD", "CLP"]))
-def test_price_survives_the_round_trip(minor, currency):
-    amount = price_amount(minor, currency)
-    assert amount is not None
-    assert minor_units(Decimal(amount), currency) == minor
+def test_a_price_of_an_old_rate_is_stale():
+    price = market(currency="AED").price(100, "EUR")
+    assert price.stale
+    assert price.rate_date == date(2026, 9, 1)
 
 
-def test_product_without_price_has_no_amount():
-    assert price_amount(UNKNOWN_PRICE, "EUR") is None
-    assert price_amount(100, "") is None
+def test_a_price_in_the_asked_currency_is_as_stored():
+    assert market().price(1990, "USD") == Price("19.90", "USD", "19,90\xa0$")
 
 
-def test_trailing_zeros_are_kept():
-    assert price_amount(1990, "EUR") == "19.90"
+@pytest.mark.parametrize("asked", [None, "KRW"])
+def test_a_price_that_can_not_be_converted_stays_in_its_currency(asked):
+    assert market(currency=asked).price(1990, "EUR") == Price("19.90", "EUR", "19,90\xa0€")
+
+
+def test_no_price_is_no_price():
+    assert market().price(-1, "EUR") is None
+    assert market().price(-1, "") is None
+
+
+def test_a_currency_that_is_not_known_is_refused():
+    with pytest.raises(BadParameter, match="'usd'; known are AED, AUD"):
+        Market.of(Reader("de"), "usd")
+
+
+def test_texts_are_in_the_readers_language_or_the_shops_own():
+    data = {
+        "title": "椅子",
+        "titles": {"ja": "椅子", "de": "Stuhl"},
+        "attributes": {"category_de": "Möbel/Stühle", "category_id": 7, "colour": "red"},
+    }
+    assert market("de-AT").title(data) == "Stuhl"
+    assert market("fr").title(data) == "椅子"
+    assert market("de").category("Furniture/Chairs", data) == "Möbel/Stühle"
+    assert market("id").category("Furniture/Chairs", data) == "Furniture/Chairs"
+    assert market("fr").category("", {}) is None
+    assert market("fr").title({}) is None
+
+
+def test_bounds_become_one_range_for_each_stored_currency():
+    ranges = market().prices(1000, 2500, ["EUR", "JPY", "KRW", "USD"])
+    assert ranges == (PriceRange("USD", 1000, 2500), PriceRange("EUR", 800, 2000), PriceRange("JPY", 1280, 3200))
+    assert market().prices(None, None, ["EUR"]) == ()
+    assert market().prices(None, 2500, ["EUR"]) == (PriceRange("USD", 0, 2500), PriceRange("EUR", 0, 2000))
+
+
+@pytest.mark.parametrize(("low", "high", "currency"), [(1, None, None), (2, 1, "USD")])
+def test_bounds_that_make_no_sense_are_refused(low, high, currency):
+    with pytest.raises(BadParameter, match="price_min"):
+        market(currency=currency).prices(low, high, [])
+
+
+def test_prices_are_sorted_by_what_they_are_worth():
+    prices = [(2000, "EUR"), (100, "KRW"), (2300, "USD"), (-1, "EUR"), (3000, "JPY")]
+    worth = [market().worth(*price) for price in prices]
+    assert worth == [20, None, Fraction("18.4"), None, Fraction("18.75")]
+    assert market(rates=NO_RATES).worth(5, "USD") == 5
+    assert market(rates=NO_RATES).worth(5, "EUR") is None
+
+
+def test_only_currencies_with_a_rate_are_offered():
+    assert offered(RATES, ["GBP"]) == ("AED", "EUR", "JPY", "USD")
+    assert offered(NO_RATES, ["GBP", "EUR"]) == ("EUR", "GBP")
+    assert set(offered(RATES, [])) <= set(CURRENCIES)
