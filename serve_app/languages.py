@@ -39,7 +39,7 @@ RIGHT_TO_LEFT = frozenset({"ar", "he"})
 
 REGIONAL: Mapping[str, str] = {
     tag: tag.replace("-", "_")
-    for tag in ("de-AT", "de-CH", "en-AU", "en-CA", "en-GB", "en-IN", "es-AR", "es-MX", "fr-BE", "fr-CA", "fr-CH",
+    for tag in ("de-AT", "de-CH", "en-AU", "en-CA", "en-GB", "en-IN", "es-MX", "fr-BE", "fr-CA", "fr-CH",
                 "nl-BE", "pt-PT")
 } | {"zh-HK": "zh_Hant_HK", "zh-TW": "zh_Hant_TW"}  # fmt: skip
 """Where prices are written in another way than in the language's largest country, with Babel's name of each."""

@@ -1,15 +1,15 @@
-"""What one shopper sees of a product: its texts in a language, its price in a currency."""
+"""What a shopper sees of a product: its texts in a language, its price in a currency."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
 from serve_app.errors import BadParameter
-from serve_app.languages import Reader, translated
+from serve_app.languages import DEFAULT, Reader, reader, translated
 from serve_app.money import CURRENCIES, UNKNOWN_PRICE, PriceRange, price_amount
 from serve_app.price_format import price_format
 from serve_app.rates import NO_RATES, Rates
@@ -41,29 +41,14 @@ class Market:
     """Show products to one shopper.
 
     Prices stay in their own currency where `currency` is None, or where a rate is missing. Rates older than
-    `fresh_since` are stale.
+    `fresh_since` are stale. `stored` are the currencies of the catalogue's prices, () all that have a rate.
     """
 
     reader: Reader
     currency: str | None = None
     rates: Rates = NO_RATES
     fresh_since: date = date.min
-
-    @classmethod
-    def of(
-        cls,
-        reader: Reader,
-        currency: str | None,
-        rates: Rates = NO_RATES,
-        *,
-        today: date | None = None,
-        max_age_days: int = 7,
-    ) -> Market:
-        """Return a shopper's market; raises BadParameter where the currency is none of CURRENCIES."""
-        if currency is not None and currency not in CURRENCIES:
-            raise BadParameter(f"prices can't be shown in {currency[:40]!r}; known are {', '.join(CURRENCIES)}")
-        fresh_since = date.min if today is None else today - timedelta(days=max_age_days)
-        return cls(reader, currency, rates, fresh_since)
+    stored: tuple[str, ...] = ()
 
     def price(self, minor: int, currency: str) -> Price | None:
         """Return what a stored price is shown as; None where there is no price."""
@@ -113,11 +98,11 @@ class Market:
             return self.rates.comparable(minor, currency)
         return Fraction(minor) if self.currency in (None, currency) else None
 
-    def prices(self, low: int | None, high: int | None, stored: Iterable[str]) -> tuple[PriceRange, ...]:
+    def prices(self, low: int | None, high: int | None) -> tuple[PriceRange, ...]:
         """Return the stored prices that are shown from `low` to `high`, both in minor units of the shopper's currency.
 
-        One range for each of the currencies that prices are stored in and that can be compared. () asks for nothing.
-        Raises BadParameter where a bound has no currency, or the bounds are no range.
+        One range for each stored currency that can be compared. () asks for nothing. Raises BadParameter where a bound
+        has no currency, or the bounds are no range.
         """
         if low is None and high is None:
             return ()
@@ -125,16 +110,46 @@ class Market:
             raise BadParameter("price_min and price_max need a currency, like EUR")
         if high is not None and high < (low or 0):
             raise BadParameter("price_min is above price_max")
-        found = (
-            self.rates.bounds(low or 0, high, self.currency, each) for each in dict.fromkeys((self.currency, *stored))
-        )
+        stored = dict.fromkeys((self.currency, *(self.stored or sorted(self.rates.currencies))))
+        found = (self.rates.bounds(low or 0, high, self.currency, each) for each in stored)
         return tuple(each for each in found if each is not None)
 
     def _formatted(self, minor: int, currency: str) -> str:
         return price_format(self.reader.babel, currency)(minor)
 
 
-def offered(rates: Rates, stored: Iterable[str]) -> tuple[str, ...]:
-    """Return the currencies that a shopper may choose: those with a rate, or where none is loaded the stored ones."""
-    there = rates.currencies or frozenset(stored)
-    return tuple(currency for currency in CURRENCIES if currency in there)
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+@dataclass(frozen=True, slots=True)
+class Markets:
+    """Tell which market a request is for, by the shop's settings.
+
+    `rates` returns those that are loaded now, `language` is that of who asks for none of the known ones.
+    """
+
+    rates: Callable[[], Rates]
+    language: str = DEFAULT
+    rates_max_age_days: int = 7
+    stored: tuple[str, ...] = ()
+    today: Callable[[], date] = _today
+
+    def of(
+        self, language: str | None = None, accept_language: str | None = None, currency: str | None = None
+    ) -> Market:
+        """Return a shopper's market; raises BadParameter where the language or the currency is none of the known."""
+        if currency is not None and currency not in CURRENCIES:
+            raise BadParameter(f"prices can't be shown in {currency[:40]!r}; known are {', '.join(CURRENCIES)}")
+        return Market(
+            reader(language, accept_language, default=self.language),
+            currency,
+            self.rates(),
+            self.today() - timedelta(days=self.rates_max_age_days),
+            self.stored,
+        )
+
+    def offered(self) -> tuple[str, ...]:
+        """Return the currencies that a shopper may choose: those with a rate, or where none is, the stored ones."""
+        there = self.rates().currencies or frozenset(self.stored)
+        return tuple(currency for currency in CURRENCIES if currency in there)

@@ -6,7 +6,7 @@ unlike other readers of gettext, this one uses them: the alternative would be En
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -75,11 +75,11 @@ def _read(name: str, language: str | None) -> Catalog:
         return read_po(file, locale=language)
 
 
-def _original(identifier: str | tuple[str, ...]) -> str:
+def _original(identifier: str | Sequence[str]) -> str:
     return identifier if isinstance(identifier, str) else identifier[0]
 
 
-def _text(found: object, identifier: str | tuple[str, ...], language: str) -> Text:
+def _text(found: object, identifier: str | Sequence[str], language: str) -> Text:
     translated = getattr(found, "string", "")
     if isinstance(identifier, str):
         return translated or identifier

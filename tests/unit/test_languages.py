@@ -1,7 +1,7 @@
 """A reader gets the best of our languages, and a text in the best of the shop's."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_app.errors import BadParameter
@@ -35,6 +35,7 @@ def test_header_chooses_the_language(header, tag):
     assert reader(None, header).tag == tag
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_header_is_an_error(header):
     assert reader(None, header).language in LANGUAGES

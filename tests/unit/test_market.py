@@ -6,9 +6,8 @@ from fractions import Fraction
 import pytest
 
 from serve_app.errors import BadParameter
-from serve_app.languages import Reader
-from serve_app.market import Market, Price, offered
-from serve_app.money import CURRENCIES, PriceRange
+from serve_app.market import Market, Markets, Price
+from serve_app.money import PriceRange
 from serve_app.rates import NO_RATES, Rate
 
 RATES = NO_RATES.updated(
@@ -22,8 +21,12 @@ RATES = NO_RATES.updated(
 TODAY = date(2026, 11, 2)
 
 
-def market(tag: str = "de", currency: str | None = "USD", rates=RATES) -> Market:
-    return Market.of(Reader(tag), currency, rates, today=TODAY)
+def markets(rates=RATES, *stored: str) -> Markets:
+    return Markets(lambda: rates, stored=stored, today=lambda: TODAY)
+
+
+def market(tag: str = "de", currency: str | None = "USD", rates=RATES, stored: tuple[str, ...] = ()) -> Market:
+    return markets(rates, *stored).of(tag, currency=currency)
 
 
 def test_a_converted_price_says_so_with_date_and_original():
@@ -59,7 +62,14 @@ def test_no_price_is_no_price():
 
 def test_a_currency_that_is_not_known_is_refused():
     with pytest.raises(BadParameter, match="'usd'; known are AED, AUD"):
-        Market.of(Reader("de"), "usd")
+        markets().of(currency="usd")
+
+
+def test_the_shops_language_is_for_who_asks_for_none():
+    shop = Markets(lambda: NO_RATES, language="ja")
+    assert shop.of().reader.tag == "ja"
+    assert shop.of(accept_language="da, de;q=0.5").reader.tag == "de"
+    assert shop.of("fr", "de").reader.tag == "fr"
 
 
 def test_texts_are_in_the_readers_language_or_the_shops_own():
@@ -77,16 +87,18 @@ def test_texts_are_in_the_readers_language_or_the_shops_own():
 
 
 def test_bounds_become_one_range_for_each_stored_currency():
-    ranges = market().prices(1000, 2500, ["EUR", "JPY", "KRW", "USD"])
+    ranges = market(stored=("EUR", "JPY", "KRW", "USD")).prices(1000, 2500)
     assert ranges == (PriceRange("USD", 1000, 2500), PriceRange("EUR", 800, 2000), PriceRange("JPY", 1280, 3200))
-    assert market().prices(None, None, ["EUR"]) == ()
-    assert market().prices(None, 2500, ["EUR"]) == (PriceRange("USD", 0, 2500), PriceRange("EUR", 0, 2000))
+    assert market().prices(None, None) == ()
+    assert market(stored=("EUR",)).prices(None, 2500) == (PriceRange("USD", 0, 2500), PriceRange("EUR", 0, 2000))
+    assert [each.currency for each in market().prices(1000, None)] == ["USD", "AED", "EUR", "JPY"]
+    assert market(rates=NO_RATES).prices(1000, None) == (PriceRange("USD", 1000),)
 
 
 @pytest.mark.parametrize(("low", "high", "currency"), [(1, None, None), (2, 1, "USD")])
 def test_bounds_that_make_no_sense_are_refused(low, high, currency):
     with pytest.raises(BadParameter, match="price_min"):
-        market(currency=currency).prices(low, high, [])
+        market(currency=currency).prices(low, high)
 
 
 def test_prices_are_sorted_by_what_they_are_worth():
@@ -98,6 +110,5 @@ def test_prices_are_sorted_by_what_they_are_worth():
 
 
 def test_only_currencies_with_a_rate_are_offered():
-    assert offered(RATES, ["GBP"]) == ("AED", "EUR", "JPY", "USD")
-    assert offered(NO_RATES, ["GBP", "EUR"]) == ("EUR", "GBP")
-    assert set(offered(RATES, [])) <= set(CURRENCIES)
+    assert markets(RATES, "GBP").offered() == ("AED", "EUR", "JPY", "USD")
+    assert markets(NO_RATES, "GBP", "EUR").offered() == ("EUR", "GBP")

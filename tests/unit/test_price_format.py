@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 from babel.numbers import format_currency
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from serve_app.languages import LANGUAGES
@@ -38,6 +38,7 @@ def test_price_is_written_as_its_readers_do(locale, currency, minor, text):
 LETTER_BEFORE_DIGIT = re.compile(r"(?<=[^\W\d])\xa0(?=\d)")
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(sorted({*LANGUAGES} - GROUPED_FROM_FIVE_DIGITS)),
     st.sampled_from(CURRENCIES),

@@ -6,7 +6,7 @@ from datetime import date
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_app.errors import BadInput
@@ -94,6 +94,7 @@ RATES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(RATES, min_size=1, unique_by=lambda rate: rate.currency))
 def test_rates_are_written_as_they_were(rates):
     assert sorted(parse_rates(plain_csv(rates).encode()), key=lambda rate: rate.currency) == sorted(

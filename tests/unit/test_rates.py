@@ -4,7 +4,7 @@ import pickle
 from datetime import date
 from fractions import Fraction
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_app.money import CURRENCIES, digits_of, shown_digits
@@ -36,6 +36,7 @@ def rates(**per_eur: str) -> Rates:
     return NO_RATES.updated(Rate(name, Fraction(value), DAY, "test") for name, value in per_eur.items())
 
 
+@settings(deadline=None)
 @given(two_currencies(), st.integers(0, 10**10))
 def test_there_and_back_is_within_half_a_unit_of_the_coarser_currency(drawn, units):
     rates, here, there = drawn
@@ -52,6 +53,7 @@ def test_there_and_back_is_within_half_a_unit_of_the_coarser_currency(drawn, uni
         assert abs(back.minor - minor) // unit(here) <= (coarser / finer + 1) // 2
 
 
+@settings(deadline=None)
 @given(two_currencies(), st.integers(0, 10**12), st.integers(0, 10**12), st.integers(0, 10**12))
 def test_a_bound_lets_through_exactly_the_prices_shown_within_it(drawn, minor, low, more):
     rates, stored, shown = drawn
@@ -63,6 +65,7 @@ def test_a_bound_lets_through_exactly_the_prices_shown_within_it(drawn, minor, l
         assert inside == (lower <= seen and (high is None or seen <= high))
 
 
+@settings(deadline=None)
 @given(two_currencies(), st.integers(0, 10**12), st.integers(0, 10**12))
 def test_a_higher_price_is_never_converted_to_a_lower(drawn, one, other):
     rates, here, there = drawn

@@ -14,7 +14,7 @@ from serve_app.rates import NO_RATES, Rate
 from tests.unit.builders import hit
 
 DAY = date(2026, 10, 30)
-SHOPPER = Market.of(Reader("de"), "USD", NO_RATES.updated([Rate("USD", Fraction("1.25"), DAY, "test")]), today=DAY)
+SHOPPER = Market(Reader("de"), "USD", NO_RATES.updated([Rate("USD", Fraction("1.25"), DAY, "test")]))
 
 
 def shown(found: Hit, *market: Market) -> dict[str, object]:
