@@ -68,7 +68,7 @@ class _Shop:
             try:
                 rows = json.loads(line)["embedded"]
             except ValueError:
-                return  # Cut off by a kill.
+                continue  # Cut off by a kill, or Ray's word about a worker that was killed.
             self.acknowledged.update(rows)
             if rows:
                 yield self.acknowledged.total()
