@@ -74,7 +74,8 @@ def test_a_name_is_taken_while_its_process_runs(processes: Processes) -> None:
 
 
 def test_what_it_said_last_is_told(processes: Processes) -> None:
-    run(processes, "one", "sh", "-c", "echo no room >&2; exit 3")
+    # It may be gone before anyone asks for its pid.
+    processes.start("one", ("sh", "-c", "echo no room >&2; exit 3"), environ=os.environ, cwd=Path.cwd())
     with pytest.raises(CantStart, match=r"one ended with 3(?s:.*)no room"):
         processes.wait_until_healthy("one", lambda: False, DEADLINE_S)
 
