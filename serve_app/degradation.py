@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from serve_app.domain import PATIENT, Crops, Terms
 from serve_app.errors import DeadlineExceeded, StageUnavailable
+from serve_app.objects import Focus
 from serve_app.pipeline import NO_DETECTOR, DetectorStage, Embedded, EmbedderStage, Sighting
 from serve_app.resilience import Circuit
 
@@ -87,17 +88,17 @@ class EmbedderOrNone:
 
 
 class DetectorOrWhole:
-    """Ask the detector; while it is away, the whole photo is the one thing to search for."""
+    """Ask the detector; while it is away, the whole photo is the one thing to search for, or what given boxes hold."""
 
     def __init__(self, detector: DetectorStage, whole: DetectorStage) -> None:
         self._detector = detector
         self._whole = whole
         self._presence = Presence("detector")
 
-    async def detect(self, photo: bytes, objects: int, terms: Terms = PATIENT) -> Sighting:
+    async def detect(self, photo: bytes, focus: Focus, terms: Terms = PATIENT) -> Sighting:
         own = terms.share(DETECTOR_PART)
         try:
-            return await self._presence.ask(lambda: self._detector.detect(photo, objects, own), own)
+            return await self._presence.ask(lambda: self._detector.detect(photo, focus, own), own)
         except (Away, DeadlineExceeded):
-            sighting = await self._whole.detect(photo, 0, terms)
-            return replace(sighting, degraded=(NO_DETECTOR,))
+            sighting = await self._whole.detect(photo, focus, terms)
+            return replace(sighting, degraded=(NO_DETECTOR,)) if focus.detects else sighting

@@ -38,6 +38,7 @@ from serve_app.errors import (
 )
 from serve_app.filters import Filter
 from serve_app.milvus.importing import import_pymilvus
+from serve_app.objects import Focus
 from serve_app.pipeline import Answer, Embedded, Found, Pipeline, Query, Sighting
 from serve_app.resilience import RetryBudget
 from serve_app.scaling import LoopMeter
@@ -121,8 +122,8 @@ class Detector(_Stage):
         self._stage = load_detector(start(settings), BatchMetrics("detect"))
         self._ready_s = time.monotonic()
 
-    async def detect(self, photo: bytes, objects: int, terms: Terms) -> Sighting:
-        sighting = await self._stage.detect(photo, objects, terms)
+    async def detect(self, photo: bytes, focus: Focus, terms: Terms) -> Sighting:
+        sighting = await self._stage.detect(photo, focus, terms)
         return replace(sighting, age_s=self.age_s())
 
     def check_health(self) -> None:

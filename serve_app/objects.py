@@ -31,8 +31,31 @@ SAME_PICTURE_SCORE = 0.985
 
 
 @dataclass(frozen=True, slots=True)
+class Focus:
+    """Say what of a photo is searched.
+
+    Given `boxes` are only cut; without any, objects are looked for. At most `objects` of either are searched, the best
+    or the first ones; with `main_only`, the main one of them, which may be the whole photo.
+    """
+
+    objects: int = 3
+    main_only: bool = False
+    boxes: tuple[Box, ...] = ()
+    source: Source = Source.SHOPPER
+    """Who drew the boxes."""
+
+    @property
+    def detects(self) -> bool:
+        """Tell whether objects have to be looked for."""
+        return not self.boxes and self.objects > 0
+
+
+THE_BEST = Focus()
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectList:
-    """Say what one list of products is searched by: rows of the stacked crops, whole photo first."""
+    """Say what one list of products is searched by: rows of the stacked crops."""
 
     detection: Detection
     source: Source
@@ -74,26 +97,43 @@ def import_views(detections: Iterable[Detection], *, min_confidence: float) -> d
     return views
 
 
-def query_boxes(found: Sequence[Detection], searched: int) -> list[Box]:
-    """Return the boxes to cut for a query: the whole photo, then the `searched` best objects."""
-    return [WHOLE_BOX, *(d.box for d in found[:searched])]
+def query_boxes(found: Sequence[Detection], focus: Focus) -> list[Box]:
+    """Return the boxes to cut for a query."""
+    return _planned(found, focus)[1]
 
 
-def query_lists(found: Sequence[Detection], searched: int) -> tuple[ObjectList, ...]:
-    """Return one list per found object and one for the whole photo, in the order they are shown.
+def query_lists(found: Sequence[Detection], focus: Focus) -> tuple[ObjectList, ...]:
+    """Return one list per object, and one for the whole photo where no boxes were given, in the order they are shown.
 
-    Main is the best object that is sure and large enough to be what the photo is about, else the whole photo.
-    `crops` are indices into what `query_boxes` of the same arguments returns.
+    Main is the best object that is sure and large enough to be what the photo is about, else the whole photo; of given
+    boxes the first. `crops` are indices into what `query_boxes` of the same arguments returns.
     """
+    return tuple(_planned(found, focus)[0])
+
+
+def _planned(found: Sequence[Detection], focus: Focus) -> tuple[list[ObjectList], list[Box]]:
+    searched = 1 if focus.boxes and focus.main_only else focus.objects
+    if focus.boxes:
+        # Exactly what was given: a crop from a phone has to find what the same box of the whole photo finds.
+        lists = [
+            ObjectList(Detection(box), focus.source, main=i == 0, crops=(i,) if i < searched else ())
+            for i, box in enumerate(focus.boxes)
+        ]
+        return lists, list(focus.boxes[:searched])
     main = next((i for i, detection in enumerate(found[:searched]) if _is_main(detection)), None)
+    wanted = [i == main if focus.main_only else i < searched for i in range(len(found))]
+    whole = main is None or not focus.main_only
+    joined = any(found[i].box.area > WITH_WHOLE_AREA for i, asked in enumerate(wanted) if asked)
+    boxes = [WHOLE_BOX] if whole or joined else []
     lists = []
     for i, detection in enumerate(found):
         crops: tuple[int, ...] = ()
-        if i < searched:
-            crops = (i + 1, 0) if detection.box.area > WITH_WHOLE_AREA else (i + 1,)
+        if wanted[i]:
+            crops = (len(boxes), 0) if detection.box.area > WITH_WHOLE_AREA else (len(boxes),)
+            boxes.append(detection.box)
         lists.append(ObjectList(detection, Source.DETECTOR, main=i == main, crops=crops))
-    lists.append(ObjectList(Detection(WHOLE_BOX), Source.WHOLE, main=main is None, crops=(0,)))
-    return tuple(lists)
+    lists.append(ObjectList(Detection(WHOLE_BOX), Source.WHOLE, main=main is None, crops=(0,) if whole else ()))
+    return lists, boxes
 
 
 def _is_main(detection: Detection) -> bool:

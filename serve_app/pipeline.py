@@ -15,7 +15,7 @@ from typing import Protocol
 from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, Terms
 from serve_app.errors import MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter
-from serve_app.objects import ObjectList, query_lists
+from serve_app.objects import THE_BEST, Focus, ObjectList, query_lists
 from serve_app.ranking import group, needs_more
 
 MAX_ROWS = 16_384
@@ -35,8 +35,8 @@ COLD_START = "cold_start"
 class Sighting:
     """Hold what the detector makes of a photo, and what it lacks.
 
-    `detections` are all objects, the best one first; `crops` (n, side, side, 3) are cut for the
-    whole photo and for as many of the objects as were asked for, in that order.
+    `detections` are all objects that were found, the best one first; `crops` (n, side, side, 3) are cut for what
+    `objects.query_boxes` names.
     """
 
     width: int
@@ -59,8 +59,8 @@ class Embedded:
 
 
 class DetectorStage(Protocol):
-    async def detect(self, photo: bytes, objects: int, terms: Terms = PATIENT) -> Sighting:
-        """Decode the photo, find all its objects and cut the whole photo and the `objects` best of them."""
+    async def detect(self, photo: bytes, focus: Focus, terms: Terms = PATIENT) -> Sighting:
+        """Decode the photo, find all its objects where that is asked for, and cut what is to be searched."""
         ...
 
 
@@ -101,7 +101,7 @@ class Query:
     """Say what a shopper asked for."""
 
     top_k: int = 10
-    objects: int = 3
+    focus: Focus = THE_BEST
     min_score: float | None = None
     wanted: Filter = NO_FILTER
     strong: bool = False
@@ -150,11 +150,11 @@ class Pipeline:
     async def run(self, photo: bytes, query: Query, terms: Terms = PATIENT) -> Answer:
         """Search with a compressed photo; raises what the stages raise."""
         started = time.perf_counter()
-        sighting = await self._detector.detect(photo, query.objects, terms)
+        sighting = await self._detector.detect(photo, query.focus, terms)
         detected = time.perf_counter()
         embedded = await self._embedder.embed(sighting.crops, terms)
         ready = time.perf_counter()
-        wanted = query_lists(sighting.detections, query.objects)
+        wanted = query_lists(sighting.detections, query.focus)
         pages, found = await self._pages(wanted, embedded, query, terms)
         searched = time.perf_counter()
         # A replica that is younger than its call has lasted was waited for.
@@ -163,7 +163,7 @@ class Pipeline:
             + max(0.0, ready - detected - embedded.age_s)
             + max(0.0, searched - ready - found.age_s)
         )
-        unseen = () if sighting.detections or sighting.degraded else (NO_OBJECT,)
+        unseen = () if sighting.detections or sighting.degraded or not query.focus.detects else (NO_OBJECT,)
         return Answer(
             width=sighting.width,
             height=sighting.height,

@@ -23,6 +23,7 @@ from serve_app import telemetry
 from serve_app.domain import PATIENT, Crops, Terms
 from serve_app.errors import Overloaded, ShoplensError, StageUnavailable
 from serve_app.filters import NO_FILTER, Filter
+from serve_app.objects import Focus
 from serve_app.pipeline import Embedded, Found, Sighting
 from serve_app.resilience import RetryBudget
 
@@ -48,10 +49,10 @@ class StageCalls:
         self._waking: dict[str, asyncio.Task[None]] = {}
         self._retries = Counter(telemetry.STAGE_RETRIES, tag_keys=("stage",))
 
-    async def detect(self, photo: bytes, objects: int, terms: Terms = PATIENT) -> Sighting:
+    async def detect(self, photo: bytes, focus: Focus, terms: Terms = PATIENT) -> Sighting:
         for stage in self.from_zero:
             self._wake(stage, terms)
-        sighting: Sighting = await self._call("Detector", "detect", photo, objects, terms)
+        sighting: Sighting = await self._call("Detector", "detect", photo, focus, terms)
         return sighting
 
     async def embed(self, crops: Crops, terms: Terms = PATIENT) -> Embedded:

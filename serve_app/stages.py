@@ -19,7 +19,7 @@ from serve_app.config import Config, ModelStageConfig
 from serve_app.domain import PATIENT, Crop, Crops, Detection, Embedding, Embeddings, Photo, Terms
 from serve_app.errors import DeadlineExceeded
 from serve_app.images import cut_all, decode
-from serve_app.objects import choose_objects, query_boxes
+from serve_app.objects import Focus, choose_objects, query_boxes
 from serve_app.pipeline import Embedded, Sighting
 
 
@@ -54,9 +54,9 @@ class Decoder:
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def cut(self, photo: Photo, found: Sequence[Detection], objects: int) -> Crops:
-        """Return the crops of the whole photo and of as many objects as were asked for."""
-        boxes = query_boxes(found, objects)
+    async def cut(self, photo: Photo, found: Sequence[Detection], focus: Focus) -> Crops:
+        """Return the crops of what is searched."""
+        boxes = query_boxes(found, focus)
         return await asyncio.get_running_loop().run_in_executor(self._thread, cut_all, photo, boxes)
 
     def close(self) -> None:
@@ -64,15 +64,15 @@ class Decoder:
 
 
 class WholePhoto:
-    """Stand in for the detector: every photo is one thing."""
+    """Stand in for the detector: a photo is one thing, or what the given boxes hold."""
 
     def __init__(self, max_pixels: int) -> None:
         self._decoder = Decoder(max_pixels)
 
-    async def detect(self, photo: bytes, objects: int, terms: Terms = PATIENT) -> Sighting:
-        """Answer with the whole photo alone; raises what `images.decode` raises and DeadlineExceeded."""
+    async def detect(self, photo: bytes, focus: Focus, terms: Terms = PATIENT) -> Sighting:
+        """Look for nothing; raises what `images.decode` raises and DeadlineExceeded."""
         working, decode_ms = await self._decoder.decode(photo, terms)
-        return Sighting(working.width, working.height, (), await self._decoder.cut(working, (), objects), decode_ms)
+        return Sighting(working.width, working.height, (), await self._decoder.cut(working, (), focus), decode_ms)
 
 
 class BatchedDetector:
@@ -93,12 +93,14 @@ class BatchedDetector:
             model.find, max_batch=config.max_batch, max_queued=config.max_queued_items, watcher=watcher
         )
 
-    async def detect(self, photo: bytes, objects: int, terms: Terms = PATIENT) -> Sighting:
+    async def detect(self, photo: bytes, focus: Focus, terms: Terms = PATIENT) -> Sighting:
         """Answer one request; raises what `decode` raises, Overloaded, DeadlineExceeded and StageUnavailable."""
         working, decode_ms = await self._decoder.decode(photo, terms)
-        (detections,) = await self.batcher.submit([working], terms)
-        found = choose_objects(detections, self._max_objects)
-        crops = await self._decoder.cut(working, found, objects)
+        found: tuple[Detection, ...] = ()
+        if focus.detects:
+            (detections,) = await self.batcher.submit([working], terms)
+            found = choose_objects(detections, self._max_objects)
+        crops = await self._decoder.cut(working, found, focus)
         return Sighting(working.width, working.height, found, crops, decode_ms)
 
     async def close(self) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import binascii
+import json
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
@@ -11,8 +17,14 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from serve_app.errors import BadParameter, EmptyBody, PhotoTooLarge, UnsupportedType
 
 FIELD = "photo"
+FORM = "multipart/form-data"
+JSON = "application/json"
+RAW = "application/octet-stream"
 FRAMING_BYTES = 16 * 1024
-"""What a multipart body may hold beside the photo itself."""
+"""What a body may hold beside the photo itself."""
+
+ON_THE_LOOP_BYTES = 256 * 1024
+"""Larger bodies of JSON are taken apart in a thread."""
 
 
 class _InMemoryParser(MultiPartParser):
@@ -20,14 +32,40 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = 2**31
 
 
-async def read_photo(request: Request, max_bytes: int) -> bytes:
-    """Return the bytes of the multipart field `photo`.
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Hold what a body brought: a photo, if any, and the parameters of a JSON body."""
+
+    photo: bytes | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+async def read_upload(request: Request, max_bytes: int) -> Upload:
+    """Read a multipart field `photo`, a photo that is the whole body, or JSON whose `image` is base64.
 
     Raises EmptyBody, PhotoTooLarge (as soon as it is known), UnsupportedType and BadParameter.
     """
-    _check_headers(request, max_bytes)
+    length = request.headers.get("content-length", "")
+    if length == "0" or (not length and "transfer-encoding" not in request.headers):
+        return Upload()
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == JSON:
+        body = await _whole(request, max_bytes * 4 // 3, max_bytes)
+        read = asyncio.to_thread(_of_json, body, max_bytes) if len(body) > ON_THE_LOOP_BYTES else None
+        return await read if read else _of_json(body, max_bytes)
+    if kind == FORM:
+        return Upload(await _of_form(request, max_bytes))
+    if kind == RAW or kind.startswith("image/"):
+        photo = await _whole(request, max_bytes, max_bytes)
+        return Upload(_checked(photo, max_bytes) if photo else None)
+    named = kind or "unnamed type"
+    raise UnsupportedType(f"send the photo as {FORM} field {FIELD!r}, as {JSON}, or alone as {RAW}, not as {named}")
+
+
+async def _of_form(request: Request, max_bytes: int) -> bytes:
+    chunks = _bounded(request, max_bytes, max_bytes)
     try:
-        form = await _InMemoryParser(request.headers, _bounded(request, max_bytes), max_files=2, max_fields=2).parse()
+        form = await _InMemoryParser(request.headers, chunks, max_files=2, max_fields=2).parse()
     except MultiPartException as error:
         raise BadParameter(f"the multipart body can't be read: {error.message}") from error
     try:
@@ -43,31 +81,50 @@ async def read_photo(request: Request, max_bytes: int) -> bytes:
         data = await photo.read() if isinstance(photo, UploadFile) else photo.encode()
     finally:
         await form.close()
-    if not data:
+    return _checked(data, max_bytes)
+
+
+def _of_json(body: bytes, max_bytes: int) -> Upload:
+    if not body:
+        return Upload()
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadParameter(f"the body can't be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise BadParameter('the body has to be a JSON object, like {"image": "…", "top_k": 5}')
+    image = values.pop("image", None)
+    if image is None:
+        return Upload(None, values)
+    if not isinstance(image, str):
+        raise BadParameter("image has to be a text of base64")
+    try:
+        photo = base64.b64decode(image.partition(",")[2] if image.startswith("data:") else image, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadParameter(f"image is no base64: {error}") from error
+    return Upload(_checked(photo, max_bytes), values)
+
+
+def _checked(photo: bytes, max_bytes: int) -> bytes:
+    if not photo:
         raise EmptyBody("the photo is empty; choose another file")
-    if len(data) > max_bytes:
+    if len(photo) > max_bytes:
         raise _too_large(max_bytes)
-    return data
+    return photo
 
 
-def _check_headers(request: Request, max_bytes: int) -> None:
+async def _whole(request: Request, allowed_bytes: int, max_bytes: int) -> bytes:
+    return b"".join([chunk async for chunk in _bounded(request, allowed_bytes, max_bytes)])
+
+
+async def _bounded(request: Request, allowed_bytes: int, max_bytes: int) -> AsyncGenerator[bytes, None]:
     length = request.headers.get("content-length", "")
-    if length == "0":
-        raise EmptyBody(f"the request has no body; send the photo as multipart field {FIELD!r}")
-    if length.isdecimal() and int(length) > max_bytes + FRAMING_BYTES:
+    if length.isdecimal() and int(length) > allowed_bytes + FRAMING_BYTES:
         raise _too_large(max_bytes)
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if not kind and not length and "transfer-encoding" not in request.headers:
-        raise EmptyBody(f"the request has no body; send the photo as multipart field {FIELD!r}")
-    if kind != "multipart/form-data":
-        raise UnsupportedType(f"send the photo as multipart/form-data field {FIELD!r}, not as {kind or 'unnamed type'}")
-
-
-async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
-        if received > max_bytes + FRAMING_BYTES:
+        if received > allowed_bytes + FRAMING_BYTES:
             raise _too_large(max_bytes)
         yield chunk
 

@@ -1,16 +1,17 @@
 """The HTTP interface over a service of canned answers."""
 
 import asyncio
+import base64
 
 import httpx
 import pytest
 
 from serve_app.api.app import create_app
-from serve_app.api.search import NOT_YET
+from serve_app.api.parameters import NOT_YET
 from serve_app.api.service import IndexView
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source
 from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded
-from serve_app.objects import ObjectList
+from serve_app.objects import Focus, ObjectList
 from serve_app.pipeline import Answer, ProductList, Query
 from tests.unit.builders import hit
 
@@ -157,13 +158,103 @@ def test_form_without_photo_is_refused():
     assert code(response) == (422, "bad_parameter")
 
 
+@pytest.mark.parametrize("kind", ["image/jpeg", "application/octet-stream"])
+def test_photo_may_be_the_whole_body(kind):
+    service = FakeService()
+    request(service, "POST", "/v1/search?top_k=3", content=b"photo", headers={"content-type": kind})
+    assert service.searches == [(b"photo", Query(top_k=3))]
+
+
+@pytest.mark.parametrize("image", ["cGhvdG8=", "data:image/jpeg;base64,cGhvdG8="])
+def test_photo_may_be_base64_in_json(image):
+    service = FakeService()
+    body = {"image": image, "top_k": 3, "boxes": [[0, 0, 0.5, 1]], "box_source": "device"}
+    request(service, "POST", "/v1/search", json=body)
+    assert service.searches == [(b"photo", Query(3, Focus(3, boxes=(Box(0, 0, 0.5, 1),), source=Source.DEVICE)))]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["[1]", "{", '{"image": "not base64!"}', '{"image": 5}', "[" * 100_000, '{"image": "cGhvdG8=", "colour": "red"}'],
+    ids=["list", "broken", "no base64", "number", "deep", "unknown name"],
+)
+def test_bad_json_is_refused(body):
+    service = FakeService()
+    service.max_body_bytes = 10**6
+    response = request(service, "POST", "/v1/search", content=body, headers={"content-type": "application/json"})
+    assert code(response) == (422, "bad_parameter")
+
+
+def test_json_without_a_photo_is_refused():
+    assert code(request(FakeService(), "POST", "/v1/search", json={"top_k": 3})) == (400, "empty_body")
+
+
+@pytest.mark.parametrize("size_bytes", [1001, 40_000])
+def test_photo_over_the_limit_is_refused_in_json_and_alone(size_bytes):
+    image = base64.b64encode(b"x" * size_bytes).decode()
+    assert code(request(FakeService(), "POST", "/v1/search", json={"image": image})) == (413, "photo_too_large")
+    raw = {"content": b"x" * size_bytes, "headers": {"content-type": "image/png"}}
+    assert code(request(FakeService(), "POST", "/v1/search", **raw)) == (413, "photo_too_large")
+
+
+def test_name_in_query_string_and_body_is_refused():
+    response = request(FakeService(), "POST", "/v1/search?top_k=3", json={"image": "cGhvdG8=", "top_k": 3})
+    assert code(response) == (422, "bad_parameter")
+
+
+@pytest.mark.parametrize(
+    ("query", "focus"),
+    [
+        ("objects=2", Focus(2)),
+        ("objects=all", Focus(10)),
+        ("objects=main", Focus(10, main_only=True)),
+        ("objects=whole", Focus(0)),
+        ("box=0,0,1,1&box=0.25,0,0.5,1.0000001", Focus(boxes=(Box(0, 0, 1, 1), Box(0.25, 0, 0.5, 1)))),
+        ("box=0,0,1,1&box_source=device", Focus(boxes=(Box(0, 0, 1, 1),), source=Source.DEVICE)),
+    ],
+)
+def test_what_of_the_photo_is_searched(query, focus):
+    service = FakeService()
+    search(service, f"?{query}")
+    assert service.searches[0][1].focus == focus
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "objects=0",
+        "objects=11",
+        "objects=most",
+        "objects=",
+        "objects=1.0",
+        "box=0,0,1",
+        "box=0,0,0,1",
+        "box=0.5,0,0.4,1",
+        "box=nan,0,1,1",
+        "box=0,0,2,1",
+        "box=",
+        "boxes=0,0,1,1",
+        "box_source=device",
+        "box=0,0,1,1&box_source=dog",
+        "box=0,0,1,1&objects=whole",
+        "&".join(["box=0,0,1,1"] * 11),
+    ],
+)
+def test_bad_choice_of_objects_is_refused(query):
+    assert code(search(FakeService(), f"?{query}")) == (422, "bad_parameter")
+
+
+def test_bad_box_is_refused_with_the_way_to_write_it():
+    assert "0.1,0.2,0.6,0.9" in search(FakeService(), "?box=5").json()["detail"]
+
+
 def test_two_photos_are_refused():
     files = [("photo", b"a"), ("photo", b"b")]
     assert code(request(FakeService(), "POST", "/v1/search", files=files)) == (422, "bad_parameter")
 
 
-def test_body_that_is_no_form_is_refused():
-    response = request(FakeService(), "POST", "/v1/search", json={"image": "aGk="})
+def test_body_of_another_type_is_refused():
+    response = request(FakeService(), "POST", "/v1/search", data={"photo": "x"})
     assert code(response) == (415, "unsupported_type")
 
 
@@ -250,5 +341,8 @@ def test_metrics_are_text():
 def test_description_names_photo_parameters_and_problems():
     operation = request(FakeService(), "GET", "/openapi.json").json()["paths"]["/v1/search"]["post"]
     assert "photo" in operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"top_k", "min_score", "consistency"}
+    assert {parameter["name"] for parameter in operation["parameters"]} == {
+        "top_k", "objects", "box", "box_source", "min_score", "consistency",
+    }  # fmt: skip
+    assert "image" in operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
     assert {"400", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])

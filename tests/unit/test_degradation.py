@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from serve_app.degradation import Away, DetectorOrWhole, EmbedderOrNone
-from serve_app.domain import PATIENT, Terms
+from serve_app.domain import PATIENT, WHOLE_BOX, Terms
 from serve_app.errors import DeadlineExceeded, NotAnImage, Overloaded, StageUnavailable
+from serve_app.objects import Focus
 from serve_app.pipeline import NO_DETECTOR, Sighting
 from serve_app.resilience import Circuit
 
@@ -23,7 +24,7 @@ class Stage:
         self.outcome = outcome
         self.calls = 0
 
-    async def detect(self, photo, objects, terms=PATIENT):
+    async def detect(self, photo, focus, terms=PATIENT):
         self.calls += 1
         if self.outcome == "hang":
             await asyncio.sleep(60)
@@ -32,32 +33,37 @@ class Stage:
         return self.outcome
 
     async def embed(self, crops, terms=PATIENT):
-        return await self.detect(b"", 0, terms)
+        return await self.detect(b"", Focus(), terms)
 
 
 async def test_detector_that_is_there_is_asked():
     detector, whole = Stage(), Stage()
-    assert await DetectorOrWhole(detector, whole).detect(b"", 3) is SEEN
+    assert await DetectorOrWhole(detector, whole).detect(b"", Focus()) is SEEN
     assert whole.calls == 0
 
 
 @pytest.mark.parametrize("outcome", [StageUnavailable("gone"), DeadlineExceeded("slow"), "hang"])
 async def test_without_the_detector_the_whole_photo_is_searched_and_flagged(outcome):
-    sighting = await DetectorOrWhole(Stage(outcome), Stage()).detect(b"", 3, Terms.within(0.1))
+    sighting = await DetectorOrWhole(Stage(outcome), Stage()).detect(b"", Focus(), Terms.within(0.1))
     assert sighting.degraded == (NO_DETECTOR,)
+
+
+async def test_given_boxes_lack_nothing_without_the_detector():
+    focus = Focus(boxes=(WHOLE_BOX,))
+    assert await DetectorOrWhole(Stage(StageUnavailable("gone")), Stage()).detect(b"", focus) is SEEN
 
 
 @pytest.mark.parametrize("error", [NotAnImage("no"), Overloaded("busy")])
 async def test_what_the_whole_photo_does_not_mend_is_passed_on(error):
     with pytest.raises(type(error)):
-        await DetectorOrWhole(Stage(error), Stage()).detect(b"", 3)
+        await DetectorOrWhole(Stage(error), Stage()).detect(b"", Focus())
 
 
 async def test_a_detector_that_is_away_is_not_waited_for_by_everyone():
     detector = Stage(StageUnavailable("gone"))
     either = DetectorOrWhole(detector, Stage())
     for _ in range(20):
-        await either.detect(b"", 3)
+        await either.detect(b"", Focus())
     assert detector.calls < 10
 
 
@@ -65,23 +71,23 @@ async def test_a_detector_that_came_back_is_asked_again():
     detector = Stage(StageUnavailable("gone"))
     either = DetectorOrWhole(detector, Stage())
     for _ in range(5):
-        await either.detect(b"", 3)
+        await either.detect(b"", Focus())
     detector.outcome = SEEN
     await asyncio.sleep(Circuit.LONGEST_OPEN_S)
-    assert (await either.detect(b"", 3)).degraded == ()
-    assert (await either.detect(b"", 3)).degraded == ()
+    assert (await either.detect(b"", Focus())).degraded == ()
+    assert (await either.detect(b"", Focus())).degraded == ()
 
 
 async def test_a_caller_that_leaves_says_nothing_of_the_stage():
     detector = Stage("hang")
     either = DetectorOrWhole(detector, Stage())
     for _ in range(5):
-        task = asyncio.create_task(either.detect(b"", 3, Terms.within(60)))
+        task = asyncio.create_task(either.detect(b"", Focus(), Terms.within(60)))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     detector.outcome = SEEN
-    assert (await either.detect(b"", 3)).degraded == ()
+    assert (await either.detect(b"", Focus())).degraded == ()
 
 
 async def test_an_embedder_that_is_away_refuses_at_once():

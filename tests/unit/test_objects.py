@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source, View
-from serve_app.objects import choose_objects, import_views, query_boxes, query_lists
+from serve_app.objects import Focus, choose_objects, import_views, query_boxes, query_lists
 
 SMALL = Detection(Box(0.0, 0.0, 0.1, 0.1), "cup", 0.9)
 MIDDLE = Detection(Box(0.2, 0.2, 0.7, 0.7), "chair", 0.8)
@@ -58,7 +58,7 @@ def test_unsure_object_gets_no_view_of_its_own():
 
 
 def test_every_object_has_an_entry_and_the_best_are_searched():
-    lists = query_lists([LARGE, MIDDLE, SMALL], 2)
+    lists = query_lists([LARGE, MIDDLE, SMALL], Focus(2))
     assert [entry.crops for entry in lists] == [(1, 0), (2,), (), (0,)]
     assert [entry.main for entry in lists] == [True, False, False, False]
     assert lists[-1].source is Source.WHOLE
@@ -70,16 +70,46 @@ def test_every_object_has_an_entry_and_the_best_are_searched():
     ids=["unsure", "small"],
 )
 def test_photo_is_about_the_whole_where_its_best_object_is_doubtful(doubtful):
-    lists = query_lists([doubtful], 3)
+    lists = query_lists([doubtful], Focus(3))
     assert [entry.main for entry in lists] == [False, True]
 
 
 def test_photo_without_objects_is_searched_whole():
-    (only,) = query_lists([], 3)
+    (only,) = query_lists([], Focus(3))
     assert only.main
     assert only.crops == (0,)
 
 
 def test_boxes_to_cut_stand_where_the_lists_point():
-    boxes = query_boxes([LARGE, MIDDLE, SMALL], 2)
+    boxes = query_boxes([LARGE, MIDDLE, SMALL], Focus(2))
     assert boxes == [WHOLE_BOX, LARGE.box, MIDDLE.box]
+
+
+def test_main_alone_is_searched_where_only_it_is_asked_for():
+    lists = query_lists([LARGE, SMALL], Focus(10, main_only=True))
+    assert [entry.crops for entry in lists] == [(1, 0), (), ()]
+    assert query_boxes([MIDDLE, SMALL], Focus(10, main_only=True)) == [MIDDLE.box]
+
+
+def test_whole_photo_is_the_main_list_where_no_object_can_be():
+    lists = query_lists([SMALL], Focus(10, main_only=True))
+    assert [(entry.source, entry.crops) for entry in lists] == [(Source.DETECTOR, ()), (Source.WHOLE, (0,))]
+
+
+def test_given_boxes_are_searched_as_they_are_up_to_the_asked_number():
+    focus = Focus(1, boxes=(LARGE.box, SMALL.box), source=Source.DEVICE)
+    lists = query_lists([], focus)
+    assert [(entry.source, entry.main, entry.crops) for entry in lists] == [
+        (Source.DEVICE, True, (0,)),
+        (Source.DEVICE, False, ()),
+    ]
+    assert query_boxes([], focus) == [LARGE.box]
+    assert not focus.detects
+
+
+@given(detections, st.integers(0, 10), st.booleans())
+def test_every_crop_that_a_list_names_is_cut(found, searched, main_only):
+    focus = Focus(searched, main_only)
+    boxes = query_boxes(found, focus)
+    named = {crop for entry in query_lists(found, focus) for crop in entry.crops}
+    assert named == set(range(len(boxes)))

@@ -4,9 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from serve_app.domain import PATIENT, Box, Detection, Hit
+from serve_app.domain import PATIENT, Box, Detection, Hit, Source
 from serve_app.errors import MilvusUnavailable
 from serve_app.filters import Filter
+from serve_app.objects import Focus, query_boxes
 from serve_app.pipeline import NO_OBJECT, Embedded, Found, Pipeline, Query, Sighting
 from tests.unit.builders import hit
 
@@ -17,9 +18,10 @@ class FakeDetector:
     def __init__(self, *found: Detection) -> None:
         self.found = found
 
-    async def detect(self, photo: bytes, objects: int, terms=PATIENT) -> Sighting:
-        crops = np.zeros((1 + min(objects, len(self.found)), 2, 2, 3), np.uint8)
-        return Sighting(640, 480, self.found, crops, 1.0)
+    async def detect(self, photo: bytes, focus: Focus, terms=PATIENT) -> Sighting:
+        found = self.found if focus.detects else ()
+        crops = np.zeros((len(query_boxes(found, focus)), 2, 2, 3), np.uint8)
+        return Sighting(640, 480, found, crops, 1.0)
 
 
 class FakeEmbedder:
@@ -80,6 +82,14 @@ async def test_photo_without_objects_says_so():
     assert answer.lists[0].object.main
 
 
+async def test_given_box_is_searched_and_nothing_is_looked_for():
+    focus = Focus(boxes=(CHAIR.box,), source=Source.SHOPPER)
+    answer = await pipeline(FakeDetector(CHAIR), FakeSearcher([hit("chair", 0.8)])).run(b"", Query(focus=focus))
+    (only,) = answer.lists
+    assert (only.object.source, only.object.detection.box, only.object.detection.label) == ("shopper", CHAIR.box, None)
+    assert answer.degraded == ()
+
+
 async def test_page_is_full_though_one_product_has_many_images():
     rows = [hit("a", 1 - i / 1000, str(i)) for i in range(50)] + [hit(f"p{i}", 0.1 - i / 1000) for i in range(5)]
     answer = await pipeline(FakeDetector(), FakeSearcher(rows)).run(b"", Query(top_k=4))
@@ -89,7 +99,7 @@ async def test_page_is_full_though_one_product_has_many_images():
 async def test_object_beyond_the_asked_number_is_shown_but_not_searched():
     lamp = Detection(Box(0.5, 0.5, 0.6, 0.6), "lamp", 0.5)
     searcher = FakeSearcher([hit("room", 0.9)], [hit("chair", 0.8)])
-    answer = await pipeline(FakeDetector(CHAIR, lamp), searcher).run(b"", Query(objects=1))
+    answer = await pipeline(FakeDetector(CHAIR, lamp), searcher).run(b"", Query(focus=Focus(1)))
     assert answer.lists[1].object.detection is lamp
     assert answer.lists[1].products is None
 
