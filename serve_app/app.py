@@ -134,8 +134,13 @@ def arguments(config: Config) -> dict[str, Any]:
     What Ray Serve is told as options of the deployments is left out too: replicas start anew when an argument changes.
     """
     options = set(StageConfig.model_fields)
-    exclude: dict[str, Any] = {"milvus": {"password"}, "feed": {"kafka_password"}}
-    exclude |= {"http": {"request_timeout_s"}, "tracing": True}
+    exclude: dict[str, Any] = {
+        "milvus": {"password"},
+        "feed": {"kafka_password"},
+        "store": {"redis_password", "signing_key"},
+        "http": {"request_timeout_s"},
+        "tracing": True,
+    }
     exclude |= {name.lower(): options for name in stage_configs(config)}
     exclude["searcher"] = options | {"params"}
     values: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude=exclude)

@@ -146,6 +146,31 @@ class DegradationConfig(Section):
     partial_index: bool = Field(True, description="answer with a part of the index while the rest is away")
 
 
+class StoreConfig(Section):
+    """Where photos and rankings are kept for searches by token and for further pages."""
+
+    max_bytes: int = Field(256 * 2**20, ge=1, description="bytes that are kept in all; the oldest photos go first")
+    max_bytes_per_key: int = Field(64 * 2**20, ge=1, description="bytes that are kept for one API key")
+    expiry_s: float = Field(900, gt=0, description="seconds that a photo's token is good for")
+    timeout_s: float = Field(0.5, gt=0, description="seconds until a call to the store is given up")
+    redis_url: str | None = Field(
+        None,
+        pattern=r"^(redis|rediss)://[^@\s]+$|^unix://[^@\s]+$",
+        description="redis://HOST:6379/0 of a Redis server (extra `redis`), bounded by its `maxmemory`; default: "
+        "an actor of the Ray cluster",
+    )
+    redis_password: SecretStr = Field(
+        SecretStr(""), description="only from SHOPLENS_STORE__REDIS_PASSWORD or redis_password_file"
+    )
+    redis_password_file: Path | None = Field(None, description="file that holds the password")
+    signing_key: SecretStr = Field(
+        SecretStr(""),
+        description="what cursors are signed with, only from SHOPLENS_STORE__SIGNING_KEY or signing_key_file; default: "
+        "one that the store makes",
+    )
+    signing_key_file: Path | None = Field(None, description="file that holds the key")
+
+
 class HttpConfig(Section):
     host: IpAddress = Field("127.0.0.1", description="IP address the service listens on")
     port: int = Field(8000, ge=1, le=65535, description="port the service listens on")
@@ -327,6 +352,7 @@ class Config(BaseSettings):
     tracing: TracingConfig = TracingConfig()
     limits: LimitsConfig = LimitsConfig()
     degradation: DegradationConfig = DegradationConfig()
+    store: StoreConfig = StoreConfig()
     milvus: MilvusConfig = MilvusConfig()
     ingress: IngressConfig = IngressConfig()
     detector: DetectorConfig = DetectorConfig()
@@ -404,6 +430,14 @@ def _wrong(error: ValidationError) -> BadConfig:
     return BadConfig(f"the settings are wrong: {problems}")
 
 
+_SECRETS = (
+    ("milvus", "password"),
+    ("store", "redis_password"),
+    ("store", "signing_key"),
+    ("feed", "kafka_password"),
+)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -411,7 +445,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise BadConfig(f"{path} can't be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise BadConfig(f"{path} must hold settings as `name: value` lines")
-    for section, name in (("milvus", "password"), ("feed", "kafka_password")):
+    for section, name in _SECRETS:
         if name in (values.get(section) or {}):
             variable = f"SHOPLENS_{section}__{name}".upper()
             raise BadConfig(f"{section}.{name} may not stand in a file of settings; use {variable}")

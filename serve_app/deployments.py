@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +37,17 @@ from serve_app.errors import (
     ShoplensError,
 )
 from serve_app.filters import Filter
+from serve_app.keeping import NOBODY
 from serve_app.milvus.importing import import_pymilvus
 from serve_app.objects import Focus
+from serve_app.photos import Photos
 from serve_app.pipeline import Answer, Embedded, Found, Pipeline, Query, Sighting
 from serve_app.resilience import RetryBudget
 from serve_app.scaling import LoopMeter
+from serve_app.sessions import Sessions
 from serve_app.stage_calls import StageCalls
 from serve_app.stages import WholePhoto, load_detector, load_embedder
+from serve_app.stores import make_store
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -206,13 +210,14 @@ class Ingress:
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}
         stages = self._stages = StageCalls(handles, RetryBudget(RETRY_SHARE, reserve=most))
         whole = WholePhoto(config.limits.max_pixels)
-        self._pipeline = Pipeline(
+        pipeline = Pipeline(
             DetectorOrWhole(stages, whole) if config.degradation.no_detector else stages,
             EmbedderOrNone(stages),
             stages,
             rows_per_product=config.searcher.candidates_per_product,
             refused=() if config.degradation.partial_index else (PARTIAL_INDEX,),
         )
+        self._sessions = Sessions(pipeline, Photos(make_store(config.store), config.store.timeout_s))
         self._admission = Admission(
             most=most, goal_s=config.ingress.latency_goal_s, last_s=math.inf, now_s=time.monotonic()
         )
@@ -249,10 +254,16 @@ class Ingress:
         return create_app(self)
 
     async def search(self, photo: bytes, query: Query) -> Answer:
-        with self._meter.call():
-            return await self._search(photo, query)
+        return await self._admitted(lambda terms: self._sessions.search(NOBODY, photo, query, terms))
 
-    async def _search(self, photo: bytes, query: Query) -> Answer:
+    async def search_again(self, token: str, query: Query) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.search_again(NOBODY, token, query, terms))
+
+    async def _admitted(self, work: Callable[[Terms], Awaitable[Answer]]) -> Answer:
+        with self._meter.call():
+            return await self._bounded(work)
+
+    async def _bounded(self, work: Callable[[Terms], Awaitable[Answer]]) -> Answer:
         if self._missing:
             raise IndexMissing(self._index.reason)
         # Where no stage goes to zero, a new replica is there later than any search may wait for it.
@@ -264,7 +275,7 @@ class Ingress:
         try:
             terms = Terms.within(self._deadline_s, demand=self._admission.demand)
             async with asyncio.timeout(terms.left_s() + GRACE_S):
-                answer = await self._pipeline.run(photo, query, terms)
+                answer = await work(terms)
             answered = True
             return answer
         except TimeoutError as error:

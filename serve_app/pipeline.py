@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,7 +25,8 @@ NO_OBJECT = "no_object"
 """`degraded`: nothing was found in the photo, so the whole of it was searched."""
 NO_DETECTOR = "no_detector"
 """`degraded`: the detector is away, so the whole photo was searched."""
-
+NO_TOKEN = "no_token"  # noqa: S105
+"""`degraded`: the photo could not be kept, so it has to be sent again for further searches."""
 
 COLD_START = "cold_start"
 """`timings_ms`: of the stages' times, what was spent waiting for a replica to start; left out where nothing was."""
@@ -127,6 +128,7 @@ class Answer:
     degraded: tuple[str, ...]
     watermark_ms: int
     timings_ms: dict[str, float] = field(default_factory=dict)
+    token: str | None = None
 
 
 class Pipeline:
@@ -147,10 +149,17 @@ class Pipeline:
         self._rows_per_product = rows_per_product
         self._refused = refused
 
-    async def run(self, photo: bytes, query: Query, terms: Terms = PATIENT) -> Answer:
-        """Search with a compressed photo; raises what the stages raise."""
+    async def run(
+        self, photo: bytes, query: Query, terms: Terms = PATIENT, sighted: Callable[[], None] | None = None
+    ) -> Answer:
+        """Search with a compressed photo; raises what the stages raise.
+
+        `sighted` is called as soon as it is known that the photo is one.
+        """
         started = time.perf_counter()
         sighting = await self._detector.detect(photo, query.focus, terms)
+        if sighted is not None:
+            sighted()
         detected = time.perf_counter()
         embedded = await self._embedder.embed(sighting.crops, terms)
         ready = time.perf_counter()

@@ -16,10 +16,11 @@ from serve_app.pipeline import Query
 MOST_OBJECTS = 10
 NOT_YET = frozenset({
     "cursor", "category", "price_min", "price_max", "in_stock", "group_by", "language", "currency", "min_match",
-    "sort", "images", "url", "token", "attributes",
+    "sort", "images", "url", "attributes",
 })  # fmt: skip
 """Names that version 1 reserves; refused, rather than ignored, until they work."""
 
+RANDOM_TEXT = "^[A-Za-z0-9_-]{1,64}$"
 OUTSIDE = 1e-6
 """How far rounding on a phone may put a corner outside of the photo."""
 
@@ -77,6 +78,11 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    token: str | None = Field(
+        None,
+        pattern=RANDOM_TEXT,
+        description="`photo.token` of an earlier answer: searches with that photo, which need not be sent again",
+    )
     top_k: int = Field(10, ge=1, le=100, description="products per list")
     objects: Objects = Field(
         3,

@@ -8,18 +8,26 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from serve_app import pipeline
-from serve_app.api.parameters import body_schema, merged, query_documentation, query_values, read_parameters
+from serve_app.api.parameters import (
+    Parameters,
+    body_schema,
+    merged,
+    query_documentation,
+    query_values,
+    read_parameters,
+)
 from serve_app.api.problems import Problem, request_id_of
 from serve_app.api.service import Service
 from serve_app.api.uploads import FIELD, FORM, JSON, RAW, read_upload
 from serve_app.api.wire import SearchAnswer, search_answer
 from serve_app.domain import Source
-from serve_app.errors import EmptyBody
+from serve_app.errors import BadParameter, EmptyBody
 
 log = logging.getLogger(__name__)
 
 _STATUSES = {
     400: "empty_body",
+    410: "photo_expired",
     413: "photo_too_large, too_many_pixels",
     415: "unsupported_type",
     422: "bad_parameter, not_an_image, truncated",
@@ -35,7 +43,8 @@ _PHOTO = {"type": "string", "format": "binary", "description": "JPEG, PNG or Web
 _BODY = {
     "parameters": query_documentation(),
     "requestBody": {
-        "required": True,
+        "required": False,
+        "description": "The photo; nothing where a token is given",
         "content": {
             FORM: {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _PHOTO}}},
             "image/*": {"schema": _PHOTO},
@@ -57,15 +66,24 @@ def router(service: Service) -> APIRouter:
         values = query_values(request.query_params.multi_items())
         read_parameters(values)
         upload = await read_upload(request, service.max_body_bytes)
-        query = read_parameters(merged(values, upload.values)).query()
-        if upload.photo is None:
-            raise EmptyBody(f"the request has no photo; send it as multipart field {FIELD!r}, or alone as the body")
-        answer = await service.search(upload.photo, query)
+        parameters = read_parameters(merged(values, upload.values))
+        answer = await _answer(service, upload.photo, parameters)
         service.count("ok", answer.timings_ms, answer.degraded)
-        log.info("search", extra=_log_fields(request_id, answer, len(upload.photo)))
+        log.info("search", extra=_log_fields(request_id, answer, len(upload.photo or b"")))
         return search_answer(answer, request_id)
 
     return routes
+
+
+async def _answer(service: Service, photo: bytes | None, parameters: Parameters) -> pipeline.Answer:
+    query, token = parameters.query(), parameters.token
+    if token is not None and photo is not None:
+        raise BadParameter("the request has a photo and a token; send the one that is to be searched with")
+    if token is not None:
+        return await service.search_again(token, query)
+    if photo is None:
+        raise EmptyBody(f"the request has no photo; send it as multipart field {FIELD!r}, or alone as the body")
+    return await service.search(photo, query)
 
 
 def _log_fields(request_id: str, answer: pipeline.Answer, size_bytes: int) -> dict[str, Any]:

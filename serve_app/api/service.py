@@ -25,6 +25,10 @@ class Service(Protocol):
         """Search with a compressed photo, within the deadline."""
         ...
 
+    async def search_again(self, token: str, query: Query) -> Answer:
+        """Search with a photo that was sent before."""
+        ...
+
     def index(self) -> IndexView:
         """Return the last known state of the index, without asking for it."""
         ...

@@ -73,7 +73,7 @@ class SearchAnswer(Wire):
     degraded: list[str] = Field(
         description="what the answer lacks: `no_object`, nothing was found, so the whole photo was searched; "
         "`no_detector`, the detector is away, so the whole photo was searched; `partial_index`, a part of the index "
-        "did not answer"
+        "did not answer; `no_token`, the photo could not be kept for further searches"
     )
     timings_ms: dict[str, float]
 
@@ -86,7 +86,7 @@ def search_answer(answer: Answer, request_id: str, market: Market = PLAIN) -> Se
     """Put a search's outcome into its wire shape, as a shopper of a market sees it."""
     return SearchAnswer(
         request_id=request_id,
-        photo=PhotoWire(width=answer.width, height=answer.height),
+        photo=PhotoWire(token=answer.token, width=answer.width, height=answer.height),
         model=answer.model,
         index=IndexWire(collection=answer.collection, watermark=_time(answer.watermark_ms)),
         objects=[_object(i, entry, market) for i, entry in enumerate(answer.lists)],

@@ -87,7 +87,8 @@ def test_where_stages_run_stands_where_a_change_restarts_nothing(config):
 
 
 def test_document_holds_no_secret(monkeypatch):
-    monkeypatch.setenv("SHOPLENS_MILVUS__PASSWORD", "hush")
+    for name in ("MILVUS__PASSWORD", "STORE__REDIS_PASSWORD", "STORE__SIGNING_KEY"):
+        monkeypatch.setenv(f"SHOPLENS_{name}", "hush")
     assert "hush" not in str(serve_document(Config(milvus={"uri": "http://m:19530", "user": "root"})))
 
 

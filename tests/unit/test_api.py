@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -10,7 +11,7 @@ from serve_app.api.app import create_app
 from serve_app.api.parameters import NOT_YET
 from serve_app.api.service import IndexView
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source
-from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded
+from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded, PhotoExpired
 from serve_app.objects import Focus, ObjectList
 from serve_app.pipeline import Answer, ProductList, Query
 from tests.unit.builders import hit
@@ -36,10 +37,13 @@ class FakeService:
     def __init__(self, outcome: Answer | Exception = ANSWER, missing: IndexView | None = None) -> None:
         self.outcome = outcome
         self.missing = missing
-        self.searches: list[tuple[bytes, Query]] = []
+        self.searches: list[tuple[bytes | str, Query]] = []
         self.counted: list[str] = []
 
-    async def search(self, photo: bytes, query: Query) -> Answer:
+    async def search_again(self, token: str, query: Query) -> Answer:
+        return await self.search(token, query)
+
+    async def search(self, photo: bytes | str, query: Query) -> Answer:
         self.searches.append((photo, query))
         if isinstance(self.outcome, Exception):
             raise self.outcome
@@ -156,6 +160,25 @@ def test_empty_photo_is_refused():
 def test_form_without_photo_is_refused():
     response = request(FakeService(), "POST", "/v1/search", files={"picture": b"x"})
     assert code(response) == (422, "bad_parameter")
+
+
+def test_photo_is_searched_again_by_its_token():
+    service = FakeService()
+    assert request(service, "POST", "/v1/search?token=t-1&top_k=3").is_success
+    assert request(service, "POST", "/v1/search", json={"token": "t-1", "top_k": 3}).is_success
+    assert service.searches == [("t-1", Query(top_k=3))] * 2
+
+
+def test_token_is_named_in_the_answer():
+    assert search(FakeService(replace(ANSWER, token="t-1"))).json()["photo"]["token"] == "t-1"
+
+
+def test_token_that_can_be_none_is_refused():
+    assert code(request(FakeService(), "POST", "/v1/search?token=a%20b")) == (422, "bad_parameter")
+
+
+def test_token_beside_a_photo_is_refused():
+    assert code(search(FakeService(), "?token=t-1")) == (422, "bad_parameter")
 
 
 @pytest.mark.parametrize("kind", ["image/jpeg", "application/octet-stream"])
@@ -288,6 +311,7 @@ def test_body_of_unknown_length_is_cut_off_at_the_limit():
     ("error", "expected"),
     [
         (NotAnImage("no"), (422, "not_an_image")),
+        (PhotoExpired("no"), (410, "photo_expired")),
         (IndexMissing("no"), (503, "index_missing")),
         (MilvusUnavailable("no"), (503, "milvus_unavailable")),
         (DeadlineExceeded("no"), (504, "deadline_exceeded")),
@@ -342,7 +366,7 @@ def test_description_names_photo_parameters_and_problems():
     operation = request(FakeService(), "GET", "/openapi.json").json()["paths"]["/v1/search"]["post"]
     assert "photo" in operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {
-        "top_k", "objects", "box", "box_source", "min_score", "consistency",
+        "token", "top_k", "objects", "box", "box_source", "min_score", "consistency",
     }  # fmt: skip
     assert "image" in operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
-    assert {"400", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])
+    assert {"400", "410", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])

@@ -58,10 +58,23 @@ def test_password_in_a_file_is_refused(tmp_path):
         load_config(written(tmp_path, "milvus:\n  password: secret\n"))
 
 
+@pytest.mark.parametrize("name", ["redis_password", "signing_key"])
+def test_secret_of_the_store_in_a_file_is_refused(tmp_path, name):
+    with pytest.raises(BadConfig, match=f"SHOPLENS_STORE__{name.upper()}"):
+        load_config(written(tmp_path, f"store:\n  {name}: secret\n"))
+
+
+def test_address_of_redis_holds_no_password(tmp_path):
+    with pytest.raises(BadConfig, match="redis_url"):
+        load_config(written(tmp_path, "store:\n  redis_url: redis://:secret@cache:6379/0\n"))
+
+
 def test_settings_survive_the_way_to_a_replica(monkeypatch):
     monkeypatch.setenv("SHOPLENS_MILVUS__PASSWORD", "secret")
+    monkeypatch.setenv("SHOPLENS_STORE__REDIS_PASSWORD", "secret")
     config = load_config()
-    sent = config.model_dump(mode="json", by_alias=True, exclude={"milvus": {"password"}})
+    hidden = {"milvus": {"password"}, "store": {"redis_password", "signing_key"}}
+    sent = config.model_dump(mode="json", by_alias=True, exclude=hidden)
     assert "secret" not in str(sent)
     assert Config(**sent) == config
 

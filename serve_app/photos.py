@@ -1,0 +1,60 @@
+"""Photos that are searched again by a token."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from serve_app.degradation import Away, Presence
+from serve_app.domain import Terms
+from serve_app.errors import DeadlineExceeded, PhotoExpired, StageUnavailable
+from serve_app.keeping import Store
+
+PHOTO = "photo"
+"""The name of the part that is the photo, compressed as it came."""
+TOKEN_BYTES = 16
+EXPIRED = "this photo is no longer here; send it again"
+
+
+class Photos:
+    """Keep photos in a store for further searches. A store that is away costs a search its token, and nothing else."""
+
+    def __init__(self, store: Store, timeout_s: float) -> None:
+        self._store = store
+        self._timeout_s = timeout_s
+        self._presence = Presence("store of photos")
+
+    async def keep(self, owner: str, photo: bytes) -> str | None:
+        """Return the token of a photo, None where it could not be kept; takes `timeout_s` at most."""
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        try:
+            kept = await self._presence.ask(lambda: self._store.open(owner, token, {PHOTO: photo}), self._terms())
+        except (Away, DeadlineExceeded):
+            return None
+        return token if kept else None
+
+    async def photo(self, owner: str, token: str) -> bytes:
+        """Return the photo of a token; raises PhotoExpired, or StageUnavailable where the store is away."""
+        found = await self.read(owner, token, PHOTO)
+        if found is None:
+            raise PhotoExpired(EXPIRED)
+        return found
+
+    async def read(self, owner: str, token: str, name: str) -> bytes | None:
+        """Return a part of a token, None where it is gone; raises StageUnavailable where the store is away."""
+        # However often writing has failed: what was lost has to be told from what can't be asked for now.
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._store.read(owner, token, name)
+        except TimeoutError as error:
+            raise StageUnavailable("the store of photos does not answer; try again shortly") from error
+
+    async def add(self, owner: str, token: str, parts: dict[str, bytes]) -> bool:
+        """Add parts to a token; False where that could not be done."""
+        try:
+            return await self._presence.ask(lambda: self._store.add(owner, token, parts), self._terms())
+        except (Away, DeadlineExceeded):
+            return False
+
+    def _terms(self) -> Terms:
+        return Terms.within(self._timeout_s)
