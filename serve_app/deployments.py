@@ -29,7 +29,7 @@ from serve_app.collection import IndexState, alias
 from serve_app.config import Config, SearchParams
 from serve_app.coverage import PARTIAL_INDEX
 from serve_app.degradation import DetectorOrWhole, EmbedderOrNone
-from serve_app.domain import Crops, Terms
+from serve_app.domain import Crops, Ranked, Terms
 from serve_app.errors import (
     BadConfig,
     DeadlineExceeded,
@@ -40,6 +40,7 @@ from serve_app.filters import Filter
 from serve_app.keeping import NOBODY
 from serve_app.milvus.importing import import_pymilvus
 from serve_app.objects import Focus
+from serve_app.paging import Paging
 from serve_app.photos import Photos
 from serve_app.pipeline import Answer, Embedded, Found, Pipeline, Query, Sighting
 from serve_app.resilience import RetryBudget
@@ -47,7 +48,7 @@ from serve_app.scaling import LoopMeter
 from serve_app.sessions import Sessions
 from serve_app.stage_calls import StageCalls
 from serve_app.stages import WholePhoto, load_detector, load_embedder
-from serve_app.stores import make_store
+from serve_app.stores import make_store, signing_key
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -185,6 +186,10 @@ class Searcher(_Stage):
             found = await self._index.search(embedded, k, wanted, strong, terms)
         return replace(found, age_s=self.age_s())
 
+    async def refresh(self, model: str, ranked: Sequence[Ranked], terms: Terms) -> Found:
+        with self._meter.call():
+            return await self._index.refresh(model, ranked, terms)
+
     async def __del__(self) -> None:
         await self._index.close()
 
@@ -217,7 +222,9 @@ class Ingress:
             rows_per_product=config.searcher.candidates_per_product,
             refused=() if config.degradation.partial_index else (PARTIAL_INDEX,),
         )
-        self._sessions = Sessions(pipeline, Photos(make_store(config.store), config.store.timeout_s))
+        photos = Photos(make_store(config.store), config.store.timeout_s)
+        paging = Paging(pipeline, stages, photos, fingerprint)
+        self._sessions = Sessions(pipeline, photos, paging, signing_key(config.store))
         self._admission = Admission(
             most=most, goal_s=config.ingress.latency_goal_s, last_s=math.inf, now_s=time.monotonic()
         )
@@ -258,6 +265,9 @@ class Ingress:
 
     async def search_again(self, token: str, query: Query) -> Answer:
         return await self._admitted(lambda terms: self._sessions.search_again(NOBODY, token, query, terms))
+
+    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.page(NOBODY, cursor, top_k, query, terms))
 
     async def _admitted(self, work: Callable[[Terms], Awaitable[Answer]]) -> Answer:
         with self._meter.call():
@@ -306,6 +316,7 @@ class Ingress:
         from serve_app.milvus.searcher import MilvusSearcher
 
         searcher = MilvusSearcher(_milvus_uris(self._config), self._config.milvus, self._alias)
+        await self._sessions.connect()
         while True:
             self._in_flight.set(self._admission.in_work)
             self._capacity.set(self._admission.capacity)

@@ -122,6 +122,16 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranked:
+    """Hold a product's place in a ranking that was fixed, by the row that it was found by."""
+
+    product_id: str
+    row_id: str
+    score: float
+    parent_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """Say until when a call is worth answering, and who goes first.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from serve_app.degradation import Away, Presence
 from serve_app.domain import Terms
@@ -12,8 +14,13 @@ from serve_app.keeping import Store
 
 PHOTO = "photo"
 """The name of the part that is the photo, compressed as it came."""
+HERE = "here"
+"""The name of an empty part, which tells whether the token is there."""
 TOKEN_BYTES = 16
+KEY_BYTES = 32
 EXPIRED = "this photo is no longer here; send it again"
+
+T = TypeVar("T")
 
 
 class Photos:
@@ -26,9 +33,9 @@ class Photos:
 
     async def keep(self, owner: str, photo: bytes) -> str | None:
         """Return the token of a photo, None where it could not be kept; takes `timeout_s` at most."""
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+        token, parts = secrets.token_urlsafe(TOKEN_BYTES), {HERE: b"", PHOTO: photo}
         try:
-            kept = await self._presence.ask(lambda: self._store.open(owner, token, {PHOTO: photo}), self._terms())
+            kept = await self._presence.ask(lambda: self._store.open(owner, token, parts), self._terms())
         except (Away, DeadlineExceeded):
             return None
         return token if kept else None
@@ -40,14 +47,13 @@ class Photos:
             raise PhotoExpired(EXPIRED)
         return found
 
+    async def is_kept(self, owner: str, token: str) -> bool:
+        """Tell whether a token is still there; raises StageUnavailable where the store is away."""
+        return await self.read(owner, token, HERE) is not None
+
     async def read(self, owner: str, token: str, name: str) -> bytes | None:
         """Return a part of a token, None where it is gone; raises StageUnavailable where the store is away."""
-        # However often writing has failed: what was lost has to be told from what can't be asked for now.
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._store.read(owner, token, name)
-        except TimeoutError as error:
-            raise StageUnavailable("the store of photos does not answer; try again shortly") from error
+        return await self._needed(self._store.read(owner, token, name))
 
     async def add(self, owner: str, token: str, parts: dict[str, bytes]) -> bool:
         """Add parts to a token; False where that could not be done."""
@@ -55,6 +61,18 @@ class Photos:
             return await self._presence.ask(lambda: self._store.add(owner, token, parts), self._terms())
         except (Away, DeadlineExceeded):
             return False
+
+    async def signing_key(self) -> bytes:
+        """Return the key that all who share the store sign with; raises StageUnavailable where it is away."""
+        return await self._needed(self._store.signing_key(secrets.token_bytes(KEY_BYTES)))
+
+    async def _needed(self, call: Awaitable[T]) -> T:
+        """Wait for a call that nothing can stand in for, however often others have failed."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await call
+        except TimeoutError as error:
+            raise StageUnavailable("the store of photos does not answer; try again shortly") from error
 
     def _terms(self) -> Terms:
         return Terms.within(self._timeout_s)

@@ -12,12 +12,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, Terms
+from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, Ranked, Terms
 from serve_app.errors import MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.objects import THE_BEST, Focus, ObjectList, query_lists
-from serve_app.ranking import group, needs_more
+from serve_app.ranking import cut_off, final_part, group, needs_more
 
+MAX_RANKED = 1_000
+"""Products of a list that can be paged through."""
 MAX_ROWS = 16_384
 """Milvus returns no more rows to one search: https://milvus.io/docs/limitations.md."""
 
@@ -96,6 +98,10 @@ class SearcherStage(Protocol):
         """
         ...
 
+    async def refresh(self, model: str, ranked: Sequence[Ranked], terms: Terms = PATIENT) -> Found:
+        """Return one list: what is true now of these products, in their order, without those that are gone."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -108,12 +114,26 @@ class Query:
     strong: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fixed:
+    """Hold the part of a list's ranking that is known so far, and what it takes to find the rest."""
+
+    hits: tuple[Hit, ...]
+    whole: bool
+    """Nothing can follow, or nothing is to."""
+    embeddings: Embeddings
+
+
 @dataclass(frozen=True, slots=True)
 class ProductList:
     """Hold one object with its products, best first; None where the object was not searched."""
 
     object: ObjectList
     products: tuple[Hit, ...] | None
+    object_id: str = ""
+    fixed: Fixed | None = None
+    next: str | None = None
+    """A cursor to the products after these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +184,7 @@ class Pipeline:
         embedded = await self._embedder.embed(sighting.crops, terms)
         ready = time.perf_counter()
         wanted = query_lists(sighting.detections, query.focus)
-        pages, found = await self._pages(wanted, embedded, query, terms)
+        fixed, found = await self.rank([entry.crops for entry in wanted], embedded, query, query.top_k, terms)
         searched = time.perf_counter()
         # A replica that is younger than its call has lasted was waited for.
         cold_s = (
@@ -178,7 +198,10 @@ class Pipeline:
             height=sighting.height,
             model=embedded.model,
             collection=found.collection,
-            lists=tuple(ProductList(entry, page) for entry, page in zip(wanted, pages, strict=True)),
+            lists=tuple(
+                ProductList(entry, None if ranked is None else ranked.hits[: query.top_k], f"o{number}", ranked)
+                for number, (entry, ranked) in enumerate(zip(wanted, fixed, strict=True))
+            ),
             degraded=(*sighting.degraded, *unseen, *found.degraded),
             watermark_ms=found.watermark_ms,
             timings_ms={
@@ -191,27 +214,35 @@ class Pipeline:
             },
         )
 
-    async def _pages(
-        self, lists: Sequence[ObjectList], embedded: Embedded, query: Query, terms: Terms
-    ) -> tuple[list[tuple[Hit, ...] | None], Found]:
-        """Search all lists in one call, and again with more rows while a page is not sure to be full and final.
+    async def rank(
+        self,
+        lists: Sequence[tuple[int, ...]],
+        embedded: Embedded,
+        query: Query,
+        depth: int,
+        terms: Terms = PATIENT,
+    ) -> tuple[list[Fixed | None], Found]:
+        """Search all lists in one call, and again with more rows while the first `depth` products could still change.
 
-        The last call fixes the pages, so what it says of the index is true of them.
+        A list names the embeddings that it is searched by; where it names none, it is not searched. The last call fixes
+        the rankings, so what it says of the index is true of them.
         """
-        k = min(query.top_k * self._rows_per_product, MAX_ROWS)
+        k = min(depth * self._rows_per_product, MAX_ROWS)
         while True:
             found = await self._searcher.search(embedded, k, query.wanted, query.strong, terms)
             lacking = [flag for flag in found.degraded if flag in self._refused]
             if lacking:
                 raise MilvusUnavailable(f"a part of the index is away ({lacking[0]}); try again shortly")
-            answers = found.hits
-            pages: list[tuple[Hit, ...] | None] = []
             more = False
-            for entry in lists:
-                own = [answers[i] for i in entry.crops]
+            fixed: list[Fixed | None] = []
+            for crops in lists:
+                own = [found.hits[i] for i in crops]
                 page = group((hit for hits in own for hit in hits), min_score=query.min_score)
-                more |= needs_more(page, own, asked=k, top_k=query.top_k, min_score=query.min_score)
-                pages.append(tuple(page[: query.top_k]) if entry.crops else None)
+                unseen = cut_off(own, asked=k, min_score=query.min_score)
+                more |= needs_more(page, unseen, depth)
+                final = tuple(final_part(page, unseen, depth)[:MAX_RANKED])
+                whole = unseen is None or len(final) == MAX_RANKED or k == MAX_ROWS
+                fixed.append(Fixed(final, whole, embedded.embeddings[list(crops)]) if crops else None)
             if not more or k == MAX_ROWS:
-                return pages, found
+                return fixed, found
             k = min(k * 4, MAX_ROWS)

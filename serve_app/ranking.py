@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from serve_app.domain import Hit
@@ -25,17 +26,26 @@ def group(hits: Iterable[Hit], *, min_score: float | None = None) -> list[Hit]:
     return list(page.values())
 
 
-def needs_more(
-    page: Sequence[Hit], answers: Sequence[Sequence[Hit]], *, asked: int, top_k: int, min_score: float | None
-) -> bool:
-    """Tell whether the page could still be filled, or its order change, by asking the index for more rows.
+def cut_off(answers: Sequence[Sequence[Hit]], *, asked: int, min_score: float | None) -> float | None:
+    """Return the highest score that a row which is not among the answers may have; None where there is none.
 
-    `answers` are the hits of every embedding of one list, each asked for `asked` rows. Rows further down
-    score no higher than an answer's last one, so a page whose last product beats all of those is final.
+    `answers` are the hits of every embedding of one list, each asked for `asked` rows. Rows further down score no
+    higher than an answer's last one.
     """
-    cut_off = [hits[-1].score for hits in answers if len(hits) >= asked]
-    if min_score is not None:
-        cut_off = [score for score in cut_off if score >= min_score]
-    if not cut_off:
-        return False
-    return len(page) < top_k or max(cut_off) > page[top_k - 1].score
+    scores = [hits[-1].score for hits in answers if len(hits) >= asked]
+    return max((score for score in scores if min_score is None or score >= min_score), default=None)
+
+
+def needs_more(page: Sequence[Hit], unseen: float | None, depth: int) -> bool:
+    """Tell whether the first `depth` products could still be more, or in another order, with more rows.
+
+    `unseen` is the cut-off of the rows that the page was made of.
+    """
+    return unseen is not None and (len(page) < depth or unseen > page[depth - 1].score)
+
+
+def final_part(page: Sequence[Hit], unseen: float | None, depth: int) -> Sequence[Hit]:
+    """Return those first products that no unseen row can come before, `depth` of them at least where there are."""
+    if unseen is None:
+        return page
+    return page[: max(depth, bisect_right(page, -unseen, key=lambda hit: -hit.score))]

@@ -1,11 +1,14 @@
-"""Searches that belong together: with a new photo, and again with one that was sent before."""
+"""Searches that belong together: with a new photo, again with one that was sent before, and page by page."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
 
+from serve_app.cursors import Cursors
 from serve_app.domain import PATIENT, Terms
+from serve_app.errors import StageUnavailable
+from serve_app.paging import Paging
 from serve_app.photos import Photos
 from serve_app.pipeline import NO_TOKEN, Answer, Pipeline, Query
 
@@ -13,24 +16,54 @@ from serve_app.pipeline import NO_TOKEN, Answer, Pipeline, Query
 class Sessions:
     """Search, and keep what further searches need."""
 
-    def __init__(self, pipeline: Pipeline, photos: Photos) -> None:
+    def __init__(self, pipeline: Pipeline, photos: Photos, paging: Paging, signing_key: bytes | None = None) -> None:
+        """Sign cursors with a key that is given, else with the store's."""
         self._pipeline = pipeline
         self._photos = photos
+        self._paging = paging
+        self._cursors = None if signing_key is None else Cursors(signing_key)
 
     async def search(self, owner: str, photo: bytes, query: Query, terms: Terms = PATIENT) -> Answer:
         """Search with a new photo, and keep it beside the search; raises what the stages raise."""
-        keeping: list[asyncio.Task[str | None]] = []
+        keeping: list[asyncio.Task[tuple[str, Cursors] | None]] = []
 
         def keep() -> None:
-            keeping.append(asyncio.create_task(self._photos.keep(owner, photo)))
+            keeping.append(asyncio.create_task(self._keep(owner, photo)))
 
         answer = await self._pipeline.run(photo, query, terms, keep)
-        token = await keeping[0]
-        if token is None:
+        kept = await keeping[0]
+        if kept is None:
             return replace(answer, degraded=(*answer.degraded, NO_TOKEN))
-        return replace(answer, token=token)
+        token, cursors = kept
+        return self._paging.continued(owner, replace(answer, token=token), query, cursors)
 
     async def search_again(self, owner: str, token: str, query: Query, terms: Terms = PATIENT) -> Answer:
         """Search with a photo that was sent before; raises PhotoExpired, and what the stages and the store raise."""
         photo = await self._photos.photo(owner, token)
-        return replace(await self._pipeline.run(photo, query, terms), token=token)
+        answer = replace(await self._pipeline.run(photo, query, terms), token=token)
+        return self._paging.continued(owner, answer, query, await self._signing())
+
+    async def page(self, owner: str, cursor: str, top_k: int, query: Query | None, terms: Terms = PATIENT) -> Answer:
+        """Return a further page of one list, see Paging.page."""
+        return await self._paging.page(owner, cursor, top_k, query, await self._signing(), terms)
+
+    async def connect(self) -> None:
+        """Reach the store before the first search does, which would wait for it; where it is away, later ones will."""
+        try:
+            await self._signing()
+        except StageUnavailable:
+            return
+
+    async def _keep(self, owner: str, photo: bytes) -> tuple[str, Cursors] | None:
+        token = await self._photos.keep(owner, photo)
+        if token is None:
+            return None
+        try:
+            return token, await self._signing()
+        except StageUnavailable:
+            return None
+
+    async def _signing(self) -> Cursors:
+        if self._cursors is None:
+            self._cursors = Cursors(await self._photos.signing_key())
+        return self._cursors

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -20,7 +20,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter
 
 from serve_app import telemetry
-from serve_app.domain import PATIENT, Crops, Terms
+from serve_app.domain import PATIENT, Crops, Ranked, Terms
 from serve_app.errors import Overloaded, ShoplensError, StageUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.objects import Focus
@@ -63,6 +63,10 @@ class StageCalls:
         self, embedded: Embedded, k: int, wanted: Filter = NO_FILTER, strong: bool = False, terms: Terms = PATIENT
     ) -> Found:
         found: Found = await self._call("Searcher", "search", embedded, k, wanted, strong, terms)
+        return found
+
+    async def refresh(self, model: str, ranked: Sequence[Ranked], terms: Terms = PATIENT) -> Found:
+        found: Found = await self._call("Searcher", "refresh", model, ranked, terms)
         return found
 
     def is_waking(self) -> bool:

@@ -15,7 +15,7 @@ from serve_app.pipeline import Query
 
 MOST_OBJECTS = 10
 NOT_YET = frozenset({
-    "cursor", "category", "price_min", "price_max", "in_stock", "group_by", "language", "currency", "min_match",
+    "category", "price_min", "price_max", "in_stock", "group_by", "language", "currency", "min_match",
     "sort", "images", "url", "attributes",
 })  # fmt: skip
 """Names that version 1 reserves; refused, rather than ignored, until they work."""
@@ -83,6 +83,13 @@ class Parameters(BaseModel):
         pattern=RANDOM_TEXT,
         description="`photo.token` of an earlier answer: searches with that photo, which need not be sent again",
     )
+    cursor: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="an object's `next`: answers with the next page of its products, as they are now; needs no photo. "
+        "Other parameters than `top_k` are left out, or repeated as they were",
+    )
     top_k: int = Field(10, ge=1, le=100, description="products per list")
     objects: Objects = Field(
         3,
@@ -110,6 +117,11 @@ class Parameters(BaseModel):
             min_score=self.min_score,
             strong=self.consistency == "strong",
         )
+
+    @property
+    def asks_beside_a_cursor(self) -> bool:
+        """Tell whether more is given than a cursor and what may differ from page to page."""
+        return bool(self.model_fields_set - {"cursor", "token", "top_k"})
 
     def _focus(self) -> Focus:
         if "box_source" in self.model_fields_set and not self.boxes:

@@ -44,7 +44,7 @@ _BODY = {
     "parameters": query_documentation(),
     "requestBody": {
         "required": False,
-        "description": "The photo; nothing where a token is given",
+        "description": "The photo; nothing where a token or a cursor is given",
         "content": {
             FORM: {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _PHOTO}}},
             "image/*": {"schema": _PHOTO},
@@ -77,6 +77,11 @@ def router(service: Service) -> APIRouter:
 
 async def _answer(service: Service, photo: bytes | None, parameters: Parameters) -> pipeline.Answer:
     query, token = parameters.query(), parameters.token
+    if parameters.cursor is not None:
+        if photo is not None:
+            raise BadParameter("the request has a photo and a cursor; a page needs no photo")
+        beside = query if parameters.asks_beside_a_cursor else None
+        return await service.page(parameters.cursor, parameters.top_k, beside)
     if token is not None and photo is not None:
         raise BadParameter("the request has a photo and a token; send the one that is to be searched with")
     if token is not None:

@@ -29,6 +29,10 @@ class Service(Protocol):
         """Search with a photo that was sent before."""
         ...
 
+    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
+        """Return the page that a cursor points to; `query` is what is asked for beside it, None for nothing."""
+        ...
+
     def index(self) -> IndexView:
         """Return the last known state of the index, without asking for it."""
         ...

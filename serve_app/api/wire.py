@@ -61,7 +61,7 @@ class ObjectWire(Wire):
     main: bool
     source: str = Field(description="`detector`, `shopper`, `device` or `whole`")
     products: list[ProductWire] | None = Field(description="best first; null where the object was not searched")
-    next: str | None = None
+    next: str | None = Field(None, description="`cursor` of the next page; null where there is none")
 
 
 class SearchAnswer(Wire):
@@ -103,13 +103,14 @@ def _time(milliseconds: int) -> str:
 def _object(position: int, entry: ProductList, market: Market) -> ObjectWire:
     detection = entry.object.detection
     return ObjectWire(
-        object_id=f"o{position}",
+        object_id=entry.object_id or f"o{position}",
         box=detection.box.as_tuple(),
         label=detection.label,
         confidence=detection.confidence,
         main=entry.object.main,
         source=entry.object.source,
         products=None if entry.products is None else [_product(hit, market) for hit in entry.products],
+        next=entry.next,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from serve_app.collection import alias
 from serve_app.config import MilvusConfig, SearchParams
-from serve_app.domain import PATIENT, Terms
+from serve_app.domain import PATIENT, Ranked, Terms
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.milvus.searcher import MilvusSearcher
 from serve_app.pipeline import Embedded, Found
@@ -47,6 +47,10 @@ class ModelSearchers:
     ) -> Found:
         """Return the rows nearest to each embedding, see MilvusSearcher."""
         return await self.searcher(embedded.model).search(embedded.embeddings, k, wanted, strong, terms)
+
+    async def refresh(self, model: str, ranked: Sequence[Ranked], terms: Terms = PATIENT) -> Found:
+        """Return what is true now of a model's ranking, see MilvusSearcher."""
+        return await self.searcher(model).refresh(ranked, terms)
 
     def searcher(self, model: str) -> MilvusSearcher:
         """Return the searcher for a model's embeddings."""

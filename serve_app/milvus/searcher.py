@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from pymilvus.client.types import LoadState
 from serve_app.collection import HIT_FIELDS, IndexState, quote, to_hit
 from serve_app.config import MilvusConfig, SearchParams
 from serve_app.coverage import PARTIAL_INDEX, Sample
-from serve_app.domain import PATIENT, Embeddings, Hit, Terms
+from serve_app.domain import PATIENT, Embeddings, Hit, Ranked, Terms
 from serve_app.errors import IndexMissing
 from serve_app.filters import NO_FILTER, Filter, expression, matches
 from serve_app.gathering import Gatherer
@@ -31,6 +32,7 @@ PROVEN_CALLS_AT_ONCE = 2
 """Calls under way at each proxy that have a proof with them; they cost more, so more searches share one."""
 SEARCHES_A_CALL = 32
 ROWS_A_READ = 500
+_NO_ROW: dict[str, Any] = {"product_id": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +97,35 @@ class MilvusSearcher:
             watermark_ms=asked_ms if strong or answer.facts.whole else asked_ms - STALENESS_MS,
         )
 
-    async def refresh(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Return the hits with what their rows hold now, such as price and stock, without those whose rows are gone.
+    async def refresh(self, ranked: Sequence[Ranked], terms: Terms = PATIENT) -> Found:
+        """Return one list: what is true now of these products, such as price and stock, without those that are gone.
 
-        Their order and scores stay: a ranking that was fixed is paged through with this.
+        Their order and scores stay: a ranking that was fixed is paged through with this. A product whose row is gone
+        is shown by another of its rows.
         """
-        rows: dict[str, Any] = {}
-        row_ids = list(dict.fromkeys(hit.row_id for hit in hits))
-        for start in range(0, len(row_ids), ROWS_A_READ):
-            chunk = row_ids[start : start + ROWS_A_READ]
-            found, _ = await self._endpoints.run(partial(self._read, chunk))
-            rows |= {row["row_id"]: row for row in found}
-        return [to_hit(rows[hit.row_id], hit.score) for hit in hits if hit.row_id in rows]
+        asked_ms = time.time_ns() // 10**6
+        facts = await self._watch.facts()
+        rows = {row["row_id"]: row for row in await self._rows("row_id", [entry.row_id for entry in ranked], terms)}
+        moved = [entry for entry in ranked if rows.get(entry.row_id, _NO_ROW)["product_id"] != entry.product_id]
+        others: dict[str, Any] = {}
+        for row in await self._rows("product_id", [entry.product_id for entry in moved], terms):
+            others[row["product_id"]] = min(others.get(row["product_id"], row), row, key=itemgetter("row_id"))
+        shown = {entry.row_id: rows[entry.row_id] for entry in ranked if entry not in moved}
+        shown |= {entry.row_id: others[entry.product_id] for entry in moved if entry.product_id in others}
+        return Found(
+            [[to_hit(shown[entry.row_id], entry.score) for entry in ranked if entry.row_id in shown]],
+            collection=facts.collection,
+            watermark_ms=asked_ms if facts.whole else asked_ms - STALENESS_MS,
+        )
+
+    async def _rows(self, field: str, values: Sequence[str], terms: Terms) -> list[dict[str, Any]]:
+        rows = []
+        distinct = list(dict.fromkeys(values))
+        for start in range(0, len(distinct), ROWS_A_READ):
+            wanted = f"{field} in [{', '.join(map(quote, distinct[start : start + ROWS_A_READ]))}]"
+            found, _ = await self._endpoints.run(partial(self._read, wanted), end_s=terms.deadline_s)
+            rows += found
+        return rows
 
     async def index(self) -> IndexState:
         """Say what the alias stands for now."""
@@ -168,11 +187,11 @@ class MilvusSearcher:
             self._watch.suspect(lost)
         return not lost
 
-    async def _read(self, row_ids: Sequence[str], endpoint: Endpoint) -> list[dict[str, Any]]:
+    async def _read(self, wanted: str, endpoint: Endpoint) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = await endpoint.attempt(
             lambda client: client.query(
                 self._alias,
-                filter=f"row_id in [{', '.join(map(quote, row_ids))}]",
+                filter=wanted,
                 output_fields=list(HIT_FIELDS),
                 retry_times=0,
             )

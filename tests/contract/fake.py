@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from serve_app.collection import IndexState, Row, to_hit
-from serve_app.domain import PATIENT, Embeddings, Hit, Terms
+from serve_app.domain import PATIENT, Embeddings, Hit, Ranked, Terms
 from serve_app.errors import IndexMissing, MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter, matches
 from serve_app.pipeline import Found
@@ -39,10 +40,16 @@ class FakeSearcher:
         hits: list[list[Hit]] = [_nearest(rows, vectors @ embedding, k) if rows else [] for embedding in embeddings]
         return Found(hits, now_ms)
 
-    async def refresh(self, hits: Sequence[Hit]) -> list[Hit]:
+    async def refresh(self, ranked: Sequence[Ranked], terms: Terms = PATIENT) -> Found:
         self._check_there()
-        rows = {row.row_id: row.values() | {"row_id": row.row_id} for row in self.rows}
-        return [to_hit(rows[hit.row_id], hit.score) for hit in hits if hit.row_id in rows]
+        shown = [self._row(entry) for entry in ranked]
+        hits = [to_hit(row, entry.score) for row, entry in zip(shown, ranked, strict=True) if row is not None]
+        return Found([hits], time.time_ns() // 10**6)
+
+    def _row(self, entry: Ranked) -> dict[str, Any] | None:
+        own = sorted((row for row in self.rows if row.product_id == entry.product_id), key=lambda row: row.row_id)
+        found = next((row for row in own if row.row_id == entry.row_id), own[0] if own else None)
+        return None if found is None else found.values() | {"row_id": found.row_id}
 
     async def index(self) -> IndexState:
         self._check_there()

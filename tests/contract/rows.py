@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serve_app.collection import Row
-from serve_app.domain import EMBEDDING_DIM, Embeddings, View
+from serve_app.domain import EMBEDDING_DIM, Embeddings, Hit, Ranked, View
 
 
 def embeddings(count: int, seed: int) -> Embeddings:
@@ -22,6 +22,10 @@ def embeddings(count: int, seed: int) -> Embeddings:
 def embedding(name: str) -> npt.NDArray[np.float32]:
     found: npt.NDArray[np.float32] = embeddings(1, seed=zlib.crc32(name.encode()))[0]
     return found
+
+
+def ranked(hit: Hit) -> Ranked:
+    return Ranked(hit.product_id, hit.row_id, hit.score)
 
 
 def row(image_id: str, view: View = View.WHOLE, **values: Any) -> Row:

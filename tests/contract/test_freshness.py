@@ -8,7 +8,7 @@ import pytest
 
 from serve_app.milvus.searcher import STALENESS_MS, MilvusSearcher
 from tests.contract.engines import Index, eventually
-from tests.contract.rows import row
+from tests.contract.rows import ranked, row
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def test_a_page_of_a_fixed_ranking_shows_what_is_true_now(index: Index, se
     index.writer().delete([deleted.image_id])
 
     async def shows_it() -> bool:
-        page = await searcher.refresh(ranking)
+        (page,) = (await searcher.refresh([ranked(hit) for hit in ranking])).hits
         return [(hit.row_id, hit.price, hit.in_stock, hit.score) for hit in page] == [
             (changed.row_id, 5, False, changed.score),
             *((hit.row_id, hit.price, hit.in_stock, hit.score) for hit in ranking[2:]),

@@ -19,7 +19,7 @@ from serve_app.milvus import indexing
 from serve_app.milvus.searcher import MilvusSearcher
 from tests.contract.engines import CONFIG, Index, Wire, eventually, wire
 from tests.contract.fake import FakeSearcher
-from tests.contract.rows import embeddings, row
+from tests.contract.rows import embeddings, ranked, row
 
 IMPATIENT = MilvusConfig(attempt_timeout_s=2, search_deadline_s=2)
 ODD_TEXT = 'Müller\'s "5\\6" \n\t 椅子 🪑'
@@ -239,8 +239,27 @@ async def test_a_whole_answer_carries_no_flag(subject: Subject) -> None:
 async def test_hits_are_refreshed_and_those_of_unknown_rows_left_out(subject: Subject) -> None:
     (hits,) = (await subject.searcher.search(embeddings(1, seed=13), 5)).hits
     stale = [replace(hit, price=-5, in_stock=False) for hit in hits]
-    unknown = replace(hits[0], row_id="no such row")
-    assert await subject.searcher.refresh([*stale[::-1], unknown]) == hits[::-1]
+    unknown = replace(ranked(hits[0]), row_id="no such row", product_id="no such product")
+    found = await subject.searcher.refresh([*map(ranked, stale[::-1]), unknown])
+    assert found.hits == [hits[::-1]]
+
+
+async def test_a_product_whose_row_is_gone_is_shown_by_another_one(subject: Subject) -> None:
+    (hits,) = (await subject.searcher.search(embeddings(1, seed=13), len(ROWS))).hits
+    shown = next(hit for hit in hits if hit.image_id == "image-003")
+    other_row = replace(ranked(shown), row_id="no such row")
+    other_product = replace(ranked(shown), row_id="dear#whole")
+    ((*found,),) = (await subject.searcher.refresh([other_row, ranked(hits[0])])).hits
+    assert [(hit.product_id, hit.row_id, hit.score) for hit in found] == [
+        (shown.product_id, "image-003#object", shown.score),
+        (hits[0].product_id, hits[0].row_id, hits[0].score),
+    ]
+    ((moved,),) = (await subject.searcher.refresh([other_product])).hits
+    assert moved.product_id == shown.product_id
+
+
+async def test_nothing_is_refreshed_into_nothing(subject: Subject) -> None:
+    assert (await subject.searcher.refresh([])).hits == [[]]
 
 
 async def test_no_embedding_gives_no_list(subject: Subject) -> None:

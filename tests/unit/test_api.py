@@ -38,10 +38,15 @@ class FakeService:
         self.outcome = outcome
         self.missing = missing
         self.searches: list[tuple[bytes | str, Query]] = []
+        self.pages: list[tuple[str, int, Query | None]] = []
         self.counted: list[str] = []
 
     async def search_again(self, token: str, query: Query) -> Answer:
         return await self.search(token, query)
+
+    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
+        self.pages.append((cursor, top_k, query))
+        return ANSWER
 
     async def search(self, photo: bytes | str, query: Query) -> Answer:
         self.searches.append((photo, query))
@@ -167,6 +172,29 @@ def test_photo_is_searched_again_by_its_token():
     assert request(service, "POST", "/v1/search?token=t-1&top_k=3").is_success
     assert request(service, "POST", "/v1/search", json={"token": "t-1", "top_k": 3}).is_success
     assert service.searches == [("t-1", Query(top_k=3))] * 2
+
+
+def test_page_is_asked_for_by_its_cursor_alone():
+    service = FakeService()
+    assert request(service, "POST", "/v1/search?cursor=c-1&top_k=3").is_success
+    assert request(service, "POST", "/v1/search", json={"cursor": "c-1"}).is_success
+    assert service.pages == [("c-1", 3, None), ("c-1", 10, None)]
+
+
+def test_parameters_beside_a_cursor_are_held_against_it():
+    service = FakeService()
+    assert request(service, "POST", "/v1/search?cursor=c-1&objects=main").is_success
+    assert service.pages == [("c-1", 10, Query(focus=Focus(10, main_only=True)))]
+
+
+def test_photo_beside_a_cursor_is_refused():
+    assert code(search(FakeService(), "?cursor=c-1")) == (422, "bad_parameter")
+
+
+def test_cursor_of_the_next_page_is_named_in_the_answer():
+    (chair, whole) = ANSWER.lists
+    answer = replace(ANSWER, lists=(replace(chair, next="c-2"), whole))
+    assert [entry["next"] for entry in search(FakeService(answer)).json()["objects"]] == ["c-2", None]
 
 
 def test_token_is_named_in_the_answer():
@@ -366,7 +394,7 @@ def test_description_names_photo_parameters_and_problems():
     operation = request(FakeService(), "GET", "/openapi.json").json()["paths"]["/v1/search"]["post"]
     assert "photo" in operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {
-        "token", "top_k", "objects", "box", "box_source", "min_score", "consistency",
+        "token", "cursor", "top_k", "objects", "box", "box_source", "min_score", "consistency",
     }  # fmt: skip
     assert "image" in operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
     assert {"400", "410", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])

@@ -7,6 +7,7 @@ import pytest
 
 from serve_app.errors import PhotoExpired, StageUnavailable
 from serve_app.keeping import NOBODY, Bounds, ShelfStore
+from serve_app.paging import Paging
 from serve_app.photos import Photos
 from serve_app.pipeline import NO_TOKEN, Query
 from serve_app.sessions import Sessions
@@ -31,6 +32,10 @@ class AwayStore(ShelfStore):
         await self._fail()
         return await super().read(owner, token, name)
 
+    async def signing_key(self, proposed):
+        await self._fail()
+        return await super().signing_key(proposed)
+
     async def _fail(self) -> None:
         if self.error is None:
             await asyncio.sleep(60)
@@ -48,9 +53,11 @@ class Seeing(FakeDetector):
         return await super().detect(photo, focus)
 
 
-def sessions(store: ShelfStore, detector: FakeDetector | None = None) -> Sessions:
-    searcher = FakeSearcher([hit("room", 0.9)])
-    return Sessions(pipeline(detector or FakeDetector(), searcher), Photos(store, TIMEOUT_S))
+def sessions(store: ShelfStore, detector: FakeDetector | None = None, searcher: FakeSearcher | None = None) -> Sessions:
+    searcher = searcher or FakeSearcher([hit("room", 0.9)])
+    flow = pipeline(detector or FakeDetector(), searcher)
+    photos = Photos(store, TIMEOUT_S)
+    return Sessions(flow, photos, Paging(flow, searcher, photos, "0123456789ab"))
 
 
 def store(**bounds: float) -> ShelfStore:
@@ -64,7 +71,7 @@ async def test_photo_is_searched_again_by_its_token():
     again = await given.search_again(NOBODY, first.token, Query())
     assert detector.photos == [b"a photo", b"a photo"]
     assert again.token == first.token
-    assert again.lists == first.lists
+    assert again.lists[0].products == first.lists[0].products
 
 
 async def test_tokens_are_different():
@@ -131,8 +138,17 @@ async def test_photo_is_kept_beside_the_search():
             await asyncio.sleep(0.05)
             return await super().search(*arguments, **named)
 
-    slow = Slow(Bounds(10**6, 10**6, 900))
-    given = Sessions(pipeline(FakeDetector(), Busy([hit("room", 0.9)])), Photos(slow, 1))
+    given = sessions(Slow(Bounds(10**6, 10**6, 900)), searcher=Busy([hit("room", 0.9)]))
     started_s = time.monotonic()
     assert (await given.search(NOBODY, b"a photo", Query())).token
     assert time.monotonic() - started_s < 0.09
+
+
+async def test_store_is_reached_before_the_first_search_or_later():
+    await sessions(AwayStore(StageUnavailable("gone"))).connect()
+    late = AwayStore(StageUnavailable("gone"))
+    given = sessions(late)
+    await given.connect()
+    late.error = None
+    late._fail = lambda: asyncio.sleep(0)
+    assert (await given.search(NOBODY, b"a photo", Query())).token

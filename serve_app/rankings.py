@@ -1,0 +1,82 @@
+"""Rankings that were fixed, as they are kept beside their photo."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter
+
+from serve_app.domain import EMBEDDING_DIM, Embeddings, Hit, Ranked
+from serve_app.objects import ObjectList
+from serve_app.pipeline import MAX_RANKED, Answer, Fixed, ProductList, Query
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Hold the ranking of one list, what it was asked with, and what it takes to find the rest of it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    object: ObjectList
+    object_id: str
+    width: int
+    height: int
+    model: str
+    query: Query
+    ranked: tuple[Ranked, ...]
+    whole: bool
+    """Nothing can follow, or nothing is to."""
+    vectors: bytes
+    """The embeddings that the list is searched by, little-endian float32, one after the other."""
+
+    @property
+    def embeddings(self) -> Embeddings:
+        return np.frombuffer(self.vectors, "<f4").reshape(-1, EMBEDDING_DIM)
+
+    def to_bytes(self) -> bytes:
+        return _AS_JSON.dump_json(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Ranking:
+        return _AS_JSON.validate_json(data)
+
+
+_AS_JSON = TypeAdapter(Ranking)
+_QUERY_AS_JSON = TypeAdapter(Query)
+
+
+def ranking_of(answer: Answer, entry: ProductList, fixed: Fixed, query: Query) -> Ranking:
+    """Return what is to be kept of one list of an answer."""
+    return Ranking(
+        object=entry.object,
+        object_id=entry.object_id,
+        width=answer.width,
+        height=answer.height,
+        model=answer.model,
+        query=query,
+        ranked=tuple(map(_ranked, fixed.hits)),
+        whole=fixed.whole,
+        vectors=np.ascontiguousarray(fixed.embeddings, "<f4").tobytes(),
+    )
+
+
+def continued(known: Iterable[Ranked], deeper: Iterable[Hit]) -> tuple[Ranked, ...]:
+    """Return a ranking that begins with what is known, and goes on with what is new among the deeper hits."""
+    ranked = list(known)
+    products = {entry.product_id for entry in ranked}
+    ranked += [_ranked(hit) for hit in deeper if hit.product_id not in products]
+    return tuple(ranked[:MAX_RANKED])
+
+
+def digest(query: Query) -> str:
+    """Return what tells whether two searches ask for the same, however many products a page has."""
+    text = _QUERY_AS_JSON.dump_json(query, exclude={"top_k"})
+    return hashlib.sha256(text).hexdigest()[:12]
+
+
+def _ranked(hit: Hit) -> Ranked:
+    return Ranked(hit.product_id, hit.row_id, round(hit.score, 6), hit.parent_id)
