@@ -130,6 +130,14 @@ class SearcherConfig(StageConfig):
     params: SearchParams = SearchParams()
 
 
+class RankingConfig(Section):
+    """How products are put in order."""
+
+    price_band: float = Field(
+        0.1, ge=0, le=2, description="sorted by price are products whose scores lie so close together"
+    )
+
+
 class IngressConfig(StageConfig):
     max_ongoing_requests: int = Field(256, ge=1, description="requests a replica works on at once")
     max_in_flight: int = Field(64, ge=1, description="searches in work per ingress replica; more are answered 429")
@@ -352,6 +360,7 @@ class Config(BaseSettings):
     tracing: TracingConfig = TracingConfig()
     limits: LimitsConfig = LimitsConfig()
     degradation: DegradationConfig = DegradationConfig()
+    ranking: RankingConfig = RankingConfig()
     store: StoreConfig = StoreConfig()
     milvus: MilvusConfig = MilvusConfig()
     ingress: IngressConfig = IngressConfig()

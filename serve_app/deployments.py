@@ -220,6 +220,7 @@ class Ingress:
             EmbedderOrNone(stages),
             stages,
             rows_per_product=config.searcher.candidates_per_product,
+            price_band=config.ranking.price_band,
             refused=() if config.degradation.partial_index else (PARTIAL_INDEX,),
         )
         photos = Photos(make_store(config.store), config.store.timeout_s)

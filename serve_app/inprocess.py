@@ -36,5 +36,11 @@ async def searching(config: Config, uri: str) -> AsyncIterator[Searching]:
             (uri, *config.milvus.more_uris), config.milvus, config.catalogue, config.searcher.params
         )
         stack.push_async_callback(searchers.close)
-        pipeline = Pipeline(detector, embedder, searchers, rows_per_product=config.searcher.candidates_per_product)
+        pipeline = Pipeline(
+            detector,
+            embedder,
+            searchers,
+            rows_per_product=config.searcher.candidates_per_product,
+            price_band=config.ranking.price_band,
+        )
         yield Searching(pipeline, searchers.searcher(model), model)

@@ -116,7 +116,8 @@ class Paging:
             if found.degraded:
                 # It would be fixed for all further pages, which could not say what they lack.
                 raise MilvusUnavailable("a part of the index is away, and would lack on all further pages; try again")
-            ranked = continued(known.ranked, fixed.hits if fixed is not None else ())
+            hits = () if fixed is None else fixed.hits
+            ranked = continued(known.ranked, hits, by_parent=known.query.by_parent)
             deeper = replace(known, ranked=ranked, whole=True, vectors=b"")
             await self._store(owner, cursor.token, {cursor.ranking: deeper})
             data = await self._photos.read(owner, cursor.token, cursor.ranking)

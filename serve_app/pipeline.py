@@ -16,7 +16,7 @@ from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, Ranked,
 from serve_app.errors import MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.objects import THE_BEST, Focus, ObjectList, query_lists
-from serve_app.ranking import cut_off, final_part, group, needs_more
+from serve_app.ranking import Sort, cut_off, final_part, group, needs_more, sort
 
 MAX_RANKED = 1_000
 """Products of a list that can be paged through."""
@@ -112,6 +112,11 @@ class Query:
     min_score: float | None = None
     wanted: Filter = NO_FILTER
     strong: bool = False
+    by_parent: bool = False
+    """Products of one parent, such as the colours of one style, are one."""
+    sort: Sort = Sort.SIMILARITY
+    currency: str | None = None
+    """What prices are sorted in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,12 +166,14 @@ class Pipeline:
         searcher: SearcherStage,
         *,
         rows_per_product: int = 4,
+        price_band: float = 0.1,
         refused: Collection[str] = (),
     ) -> None:
         self._detector = detector
         self._embedder = embedder
         self._searcher = searcher
         self._rows_per_product = rows_per_product
+        self._price_band = price_band
         self._refused = refused
 
     async def run(
@@ -225,8 +232,10 @@ class Pipeline:
         """Search all lists in one call, and again with more rows while the first `depth` products could still change.
 
         A list names the embeddings that it is searched by; where it names none, it is not searched. The last call fixes
-        the rankings, so what it says of the index is true of them.
+        the rankings, so what it says of the index is true of them. Any order but that by similarity takes them all.
         """
+        if query.sort is not Sort.SIMILARITY:
+            depth = MAX_RANKED
         k = min(depth * self._rows_per_product, MAX_ROWS)
         while True:
             found = await self._searcher.search(embedded, k, query.wanted, query.strong, terms)
@@ -237,12 +246,14 @@ class Pipeline:
             fixed: list[Fixed | None] = []
             for crops in lists:
                 own = [found.hits[i] for i in crops]
-                page = group((hit for hits in own for hit in hits), min_score=query.min_score)
+                hits = (hit for hits in own for hit in hits)
+                page = group(hits, min_score=query.min_score, by_parent=query.by_parent)
                 unseen = cut_off(own, asked=k, min_score=query.min_score)
                 more |= needs_more(page, unseen, depth)
-                final = tuple(final_part(page, unseen, depth)[:MAX_RANKED])
+                final = final_part(page, unseen, depth)[:MAX_RANKED]
+                final = sort(final, query.sort, band=self._price_band, currency=query.currency)
                 whole = unseen is None or len(final) == MAX_RANKED or k == MAX_ROWS
-                fixed.append(Fixed(final, whole, embedded.embeddings[list(crops)]) if crops else None)
+                fixed.append(Fixed(tuple(final), whole, embedded.embeddings[list(crops)]) if crops else None)
             if not more or k == MAX_ROWS:
                 return fixed, found
             k = min(k * 4, MAX_ROWS)

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 
 from serve_app.domain import Hit
 
 
-def group(hits: Iterable[Hit], *, min_score: float | None = None) -> list[Hit]:
+class Sort(StrEnum):
+    """The order of a list's products."""
+
+    SIMILARITY = "similarity"
+    PRICE_ASC = "price_asc"
+    PRICE_DESC = "price_desc"
+
+
+def group(hits: Iterable[Hit], *, min_score: float | None = None, by_parent: bool = False) -> list[Hit]:
     """Keep each product's best hit, best product first, and of products with one picture the first.
 
+    `by_parent`, products of one parent are one, shown by the best of them.
     Equal scores are ordered by product id, so that the same photo always gets the same page.
     """
-    best: dict[str, Hit] = {}
+    best: dict[tuple[bool, str], Hit] = {}
     for hit in hits:
         if min_score is not None and hit.score < min_score:
             continue
-        known = best.get(hit.product_id)
+        key = (True, hit.parent_id) if by_parent and hit.parent_id else (False, hit.product_id)
+        known = best.get(key)
         if known is None or (hit.score, known.row_id) > (known.score, hit.row_id):
-            best[hit.product_id] = hit
+            best[key] = hit
     page: dict[str, Hit] = {}
     for hit in sorted(best.values(), key=lambda hit: (-hit.score, hit.product_id)):
         page.setdefault(hit.picture, hit)
@@ -49,3 +61,26 @@ def final_part(page: Sequence[Hit], unseen: float | None, depth: int) -> Sequenc
     if unseen is None:
         return page
     return page[: max(depth, bisect_right(page, -unseen, key=lambda hit: -hit.score))]
+
+
+def sort(page: Sequence[Hit], order: Sort, *, band: float, currency: str | None = None) -> list[Hit]:
+    """Return products, best first, in another order among those that are about equally similar.
+
+    A band is what scores at most `band` less than its first product; the next product begins another one. Products
+    whose price is not in the currency, by default the one of most of them, follow at their band's end.
+    """
+    if order is Sort.SIMILARITY:
+        return list(page)
+    prices = Counter(hit.currency for hit in page if hit.price >= 0)
+    wanted = currency or min(prices, key=lambda each: (-prices[each], each), default="")
+    sign = -1 if order is Sort.PRICE_DESC else 1
+
+    def key(hit: Hit) -> tuple[bool, int]:
+        priced = hit.price >= 0 and hit.currency == wanted
+        return (not priced, sign * hit.price if priced else 0)
+
+    sorted_page: list[Hit] = []
+    while rest := page[len(sorted_page) :]:
+        end = bisect_right(rest, band - rest[0].score, key=lambda hit: -hit.score)
+        sorted_page += sorted(rest[:end], key=key)
+    return sorted_page

@@ -64,12 +64,13 @@ def ranking_of(answer: Answer, entry: ProductList, fixed: Fixed, query: Query) -
     )
 
 
-def continued(known: Iterable[Ranked], deeper: Iterable[Hit]) -> tuple[Ranked, ...]:
+def continued(known: Iterable[Ranked], deeper: Iterable[Hit], *, by_parent: bool = False) -> tuple[Ranked, ...]:
     """Return a ranking that begins with what is known, and goes on with what is new among the deeper hits."""
     ranked = list(known)
     products = {entry.product_id for entry in ranked}
-    ranked += [_ranked(hit) for hit in deeper if hit.product_id not in products]
-    return tuple(ranked[:MAX_RANKED])
+    parents = {entry.parent_id for entry in ranked if by_parent} - {""}
+    new = (hit for hit in deeper if hit.product_id not in products and hit.parent_id not in parents)
+    return tuple([*ranked, *map(_ranked, new)][:MAX_RANKED])
 
 
 def digest(query: Query) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayError
+from ray.exceptions import RayActorError, RayError
 
 from serve_app.errors import StageUnavailable
 from serve_app.keeping import Bounds, ShelfStore
@@ -22,12 +22,14 @@ ON_THE_LOOP_BYTES = 256 * 1024
 
 
 class ActorStore:
-    """Call the actor, which is made where there is none; Ray restarts a dead one, empty."""
+    """Call the actor, which is made where there is none; one that died is made anew, empty."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._handle: Any = None
-        self._making: asyncio.Task[Any] | None = None
+        self._making: asyncio.Task[None] | None = None
+        self._lost = False
+        """The actor died, and another one is not there yet: what it held is gone, and nobody has to wait to know."""
 
     async def open(self, owner: str, token: str, parts: Mapping[str, bytes]) -> bool:
         return bool(await self._call("open", owner, token, parts, size_bytes=sum(map(len, parts.values()))))
@@ -36,7 +38,9 @@ class ActorStore:
         return bool(await self._call("add", owner, token, parts, size_bytes=sum(map(len, parts.values()))))
 
     async def read(self, owner: str, token: str, name: str) -> bytes | None:
-        """Return a part; what a dead actor held is gone, so its death is told as that."""
+        if self._lost:
+            self._make_one()
+            return None
         try:
             found: bytes | None = await self._call("read", owner, token, name)
         except _Lost:
@@ -47,35 +51,39 @@ class ActorStore:
         key: bytes = await self._call("signing_key", proposed)
         return key
 
-    async def connect(self) -> None:
-        """Find or make the actor, so that no search waits for that."""
-        if self._handle is None:
-            if self._making is None:
-                self._making = asyncio.create_task(asyncio.to_thread(_actor, self._bounds))
-            try:
-                # Whoever gives up leaves the others their actor.
-                self._handle = await asyncio.shield(self._making)
-            except RayError as error:
-                raise StageUnavailable(f"the store of photos can't be made: {error}") from error
-            finally:
-                if self._making is not None and self._making.done():
-                    self._making = None
-
     async def _call(self, method: str, *arguments: Any, size_bytes: int = 0) -> Any:
-        await self.connect()
-        call = getattr(self._handle, method).remote
+        if self._handle is None:
+            # Whoever gives up waiting leaves the others their actor.
+            await asyncio.shield(self._make_one())
+        handle = self._handle
+        if handle is None:
+            raise StageUnavailable("the store of photos can't be made")
+        call = getattr(handle, method).remote
         try:
-            reference = (
-                await asyncio.to_thread(call, *arguments) if size_bytes > ON_THE_LOOP_BYTES else call(*arguments)
-            )
-            return await reference
-        except ActorDiedError as error:
-            self._handle = None
-            raise _Lost("the store of photos died") from error
+            in_thread = size_bytes > ON_THE_LOOP_BYTES
+            return await (await asyncio.to_thread(call, *arguments) if in_thread else call(*arguments))
         except RayActorError as error:
-            raise _Lost("the store of photos is being restarted") from error
+            if handle is self._handle:
+                self._handle, self._lost = None, True
+            self._make_one()
+            raise _Lost("the store of photos died") from error
         except RayError as error:
             raise StageUnavailable(f"the store of photos failed: {error}") from error
+
+    def _make_one(self) -> asyncio.Task[None]:
+        if self._making is None:
+            self._making = asyncio.create_task(self._make())
+        return self._making
+
+    async def _make(self) -> None:
+        try:
+            handle = await asyncio.to_thread(_actor, self._bounds)
+            await handle.configure.remote(self._bounds)
+            self._handle, self._lost = handle, False
+        except (RayError, ValueError) as error:
+            log.warning("store of photos not made", extra={"cause": str(error)[:200]})
+        finally:
+            self._making = None
 
 
 class _Lost(StageUnavailable):
@@ -85,15 +93,13 @@ class _Lost(StageUnavailable):
 def _actor(bounds: Bounds) -> Any:
     """Return the actor; it stays when its maker goes, and keeps a token through a roll-out of the ingress."""
     made: Any = ray.remote(ShelfStore)
-    actor = made.options(
+    return made.options(
         name=NAME,
         namespace=NAMESPACE,
         get_if_exists=True,
         lifetime="detached",
-        max_restarts=-1,
-        max_task_retries=0,
+        # Calls to an actor that Ray restarts wait until it is there again; those to a dead one fail at once.
+        max_restarts=0,
         max_concurrency=64,
         num_cpus=0,
     ).remote(bounds)
-    actor.configure.remote(bounds)
-    return actor

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 
 from serve_app.domain import Box, Source
 from serve_app.errors import BadParameter
+from serve_app.filters import Filter
+from serve_app.market import minor_units
 from serve_app.objects import Focus
 from serve_app.pipeline import Query
+from serve_app.ranking import Sort
+
+Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
 
 MOST_OBJECTS = 10
-NOT_YET = frozenset({
-    "category", "price_min", "price_max", "in_stock", "group_by", "language", "currency", "min_match",
-    "sort", "images", "url", "attributes",
-})  # fmt: skip
+NOT_YET = frozenset({"language", "min_match", "images", "url"})
 """Names that version 1 reserves; refused, rather than ignored, until they work."""
 
 RANDOM_TEXT = "^[A-Za-z0-9_-]{1,64}$"
@@ -102,6 +118,22 @@ class Parameters(BaseModel):
         description="search exactly what these hold, and look for no objects: x0, y0, x1, y1 in 0…1 of the photo",
     )
     box_source: Literal["shopper", "device"] = Field("shopper", description="who drew the boxes")
+    category: tuple[str, ...] = Field(
+        (), description="only products of these categories, or below them: a whole path like Men/Tops; repeatable"
+    )
+    price_min: Decimal | None = Field(None, ge=0, description="only products that cost at least this, in `currency`")
+    price_max: Decimal | None = Field(None, ge=0, description="only products that cost at most this, in `currency`")
+    currency: str | None = Field(
+        None, pattern="^[A-Z]{3}$", description="ISO 4217 code of what price_min, price_max and a sort by price are in"
+    )
+    in_stock: bool | None = Field(None, description="only products that are in stock, or only those that are not")
+    attributes: dict[str, tuple[Scalar, ...]] = Field(
+        {}, description="only products that have, for each name, one of these values"
+    )
+    group_by: Literal["product", "parent"] = Field(
+        "product", description="`parent`: products of one parent, as the colours of one style, are one"
+    )
+    sort: Sort = Field(Sort.SIMILARITY, description="by price: among products that are about equally similar")
     min_score: float | None = Field(
         None, ge=-1, le=1, allow_inf_nan=False, description="products with a lower cosine are left out"
     )
@@ -115,13 +147,47 @@ class Parameters(BaseModel):
             top_k=self.top_k,
             focus=self._focus(),
             min_score=self.min_score,
+            wanted=self._filter(),
             strong=self.consistency == "strong",
+            by_parent=self.group_by == "parent",
+            sort=self.sort,
+            currency=self.currency if self.sort is not Sort.SIMILARITY else None,
         )
 
     @property
     def asks_beside_a_cursor(self) -> bool:
         """Tell whether more is given than a cursor and what may differ from page to page."""
         return bool(self.model_fields_set - {"cursor", "token", "top_k"})
+
+    @field_validator("category", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _each_one_or_more(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: each if isinstance(each, (list, tuple)) else (each,) for name, each in value.items()}
+
+    def _filter(self) -> Filter:
+        bounds = self.price_min is not None or self.price_max is not None
+        if self.currency is not None and not bounds and self.sort is Sort.SIMILARITY:
+            raise BadParameter("currency is of price_min, price_max and a sort by price; give one, or leave it out")
+        if bounds and self.currency is None:
+            raise BadParameter("price_min and price_max need a currency, like EUR")
+        return Filter(
+            categories=self.category,
+            price_min=self._minor(self.price_min),
+            price_max=self._minor(self.price_max),
+            currency=self.currency if bounds else None,
+            in_stock=self.in_stock,
+            attributes=tuple(self.attributes.items()),
+        )
+
+    def _minor(self, amount: Decimal | None) -> int | None:
+        return None if amount is None else minor_units(amount, self.currency or "")
 
     def _focus(self) -> Focus:
         if "box_source" in self.model_fields_set and not self.boxes:
@@ -133,42 +199,16 @@ class Parameters(BaseModel):
         return Focus(searched, self.objects == "main", self.boxes, Source(self.box_source))
 
 
-QUERY_NAMES = {"boxes": "box"}
-"""Parameters that are called otherwise in a query string, where each value is repeated with its name."""
-_JSON_NAMES = {query: name for name, query in QUERY_NAMES.items()}
-
-
-def query_values(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return the values of a query string by the names of `Parameters`.
-
-    Raises BadParameter for names that are unknown or not built yet, and for repeated ones.
-    """
-    values: dict[str, Any] = {}
-    for given, text in items:
-        name = _JSON_NAMES.get(given, given)
-        _check_name(given, name)
-        if given in _JSON_NAMES:
-            values.setdefault(name, []).append(text)
-        elif name in values:
-            raise BadParameter(f"{name} is given more than once; give it once")
-        else:
-            values[name] = text
-    return values
-
-
-def _check_name(given: str, name: str) -> None:
-    if given in NOT_YET or given.startswith("attr."):
-        raise BadParameter(f"{given} is not available yet; leave it out")
-    if name not in Parameters.model_fields or given in QUERY_NAMES:
-        known = ", ".join(QUERY_NAMES.get(field, field) for field in Parameters.model_fields)
-        raise BadParameter(f"there is no parameter {given!r}; known are {known}")
+def refuse_early_names(names: Iterable[str]) -> None:
+    """Raise BadParameter for names that are not built yet."""
+    for name in names:
+        if name in NOT_YET:
+            raise BadParameter(f"{name} is not available yet; leave it out")
 
 
 def read_parameters(values: Mapping[str, Any]) -> Parameters:
     """Return the parameters with these values; raises BadParameter, which says what the first wrong one may be."""
-    for name in values:
-        if name in NOT_YET:
-            raise BadParameter(f"{name} is not available yet; leave it out")
+    refuse_early_names(values)
     try:
         return Parameters.model_validate(dict(values))
     except ValidationError as error:
@@ -180,31 +220,8 @@ def read_parameters(values: Mapping[str, Any]) -> Parameters:
         raise BadParameter(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
-def merged(query: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a query string and of a JSON body; raises BadParameter for what both hold."""
-    twice = sorted(query.keys() & body.keys())
-    if twice:
-        raise BadParameter(f"{twice[0]} stands in the query string and in the body; give it once")
-    return {**query, **body}
-
-
 def body_schema() -> dict[str, Any]:
     """Return the schema of a JSON body."""
     schema = Parameters.model_json_schema()
     image = {"type": "string", "contentEncoding": "base64", "description": "a JPEG, PNG or WebP photo"}
     return {**schema, "title": "Search", "properties": {"image": image, **schema["properties"]}}
-
-
-def query_documentation() -> list[dict[str, Any]]:
-    """Return the parameters as OpenAPI describes those of a query string."""
-    described = Parameters.model_json_schema()["properties"]
-    return [_documented(QUERY_NAMES.get(name, name), dict(schema)) for name, schema in described.items()]
-
-
-def _documented(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    description = schema.pop("description")
-    schema.pop("title", None)
-    if name == "box":
-        schema = {"type": "array", "items": {"type": "string"}, "maxItems": MOST_OBJECTS}
-        description += "; repeatable, written like 0.1,0.2,0.6,0.9"
-    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}

@@ -8,15 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from serve_app import pipeline
-from serve_app.api.parameters import (
-    Parameters,
-    body_schema,
-    merged,
-    query_documentation,
-    query_values,
-    read_parameters,
-)
+from serve_app.api.parameters import Parameters, body_schema, read_parameters
 from serve_app.api.problems import Problem, request_id_of
+from serve_app.api.query_string import merged, query_documentation, query_values
 from serve_app.api.service import Service
 from serve_app.api.uploads import FIELD, FORM, JSON, RAW, read_upload
 from serve_app.api.wire import SearchAnswer, search_answer

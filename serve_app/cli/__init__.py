@@ -179,17 +179,32 @@ def search(
     data_dir: DataDirOption = None,
     top_k: Annotated[int, typer.Option(help="Products per list.", min=1, max=100)] = 10,
     min_score: Annotated[float | None, typer.Option(help="Leave products below out.", min=-1, max=1)] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Only products of it or below; repeatable.")] = None,
+    price_min: Annotated[str | None, typer.Option(help="Only products that cost at least this.")] = None,
+    price_max: Annotated[str | None, typer.Option(help="Only products that cost at most this.")] = None,
+    currency: Annotated[str | None, typer.Option(help="What the prices are in, like EUR.")] = None,
+    in_stock: Annotated[bool | None, typer.Option(help="Only products that are in stock, or are not.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as the HTTP interface gives it.")] = False,
 ) -> None:
     """Search with one photo, in this process: no service has to run.
 
     Loads the models anew each time, which takes seconds; `shoplens serve` answers in milliseconds.
     """
+    from serve_app.api.parameters import read_parameters
     from serve_app.cli.search import search_photo
-    from serve_app.pipeline import Query
 
     settings = load_config(config, data_dir=data_dir)
-    search_photo(settings, photo, Query(top_k=top_k, min_score=min_score), console(), as_json=as_json)
+    given = {
+        "top_k": top_k,
+        "min_score": min_score,
+        "category": category,
+        "price_min": price_min,
+        "price_max": price_max,
+        "currency": currency,
+        "in_stock": in_stock,
+    }
+    query = read_parameters({name: value for name, value in given.items() if value is not None}).query()
+    search_photo(settings, photo, query, console(), as_json=as_json)
 
 
 @weights_app.command()

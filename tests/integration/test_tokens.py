@@ -101,6 +101,7 @@ def test_killed_store_loses_its_photos_and_nothing_else(service, radios):
     pid = store_pid(service)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
+    assert expired(again(service, token=before))
     answers = [service.search(radios.images[0]) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert all((token(answer) is None) == ("no_token" in answer.json()["degraded"]) for answer in answers)

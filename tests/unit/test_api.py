@@ -12,8 +12,10 @@ from serve_app.api.parameters import NOT_YET
 from serve_app.api.service import IndexView
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source
 from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded, PhotoExpired
+from serve_app.filters import Filter
 from serve_app.objects import Focus, ObjectList
 from serve_app.pipeline import Answer, ProductList, Query
+from serve_app.ranking import Sort
 from tests.unit.builders import hit
 
 CHAIR = ObjectList(Detection(Box(0.1, 0.2, 0.3, 0.4), "chair", 0.8), Source.DETECTOR, True, (1,))
@@ -137,11 +139,88 @@ def test_parameter_out_of_range_is_refused(query):
     assert code(search(FakeService(), f"?{query}")) == (422, "bad_parameter")
 
 
-@pytest.mark.parametrize("name", [*sorted(NOT_YET), "attr.colour"])
+@pytest.mark.parametrize("name", sorted(NOT_YET))
 def test_parameter_that_is_not_built_yet_is_refused_by_name(name):
     response = search(FakeService(), f"?{name}=1")
     assert code(response) == (422, "bad_parameter")
     assert name in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("category=Men/Tops&category=Women", Filter(categories=("Men/Tops", "Women"))),
+        ("price_min=19.9&currency=EUR", Filter(price_min=1990, currency="EUR")),
+        ("price_min=0&price_max=1500&currency=JPY", Filter(price_min=0, price_max=1500, currency="JPY")),
+        ("in_stock=true", Filter(in_stock=True)),
+        ("in_stock=false", Filter(in_stock=False)),
+        ("attr.colour=red&attr.colour=blue", Filter(attributes=(("colour", ("red", "blue")),))),
+        ("attr.size=42", Filter(attributes=(("size", ("42", 42)),))),
+        ("attr.weight=1.5&attr.new=true", Filter(attributes=(("weight", ("1.5", 1.5)), ("new", ("true", True))))),
+    ],
+)
+def test_search_is_narrowed(query, wanted):
+    service = FakeService()
+    assert search(service, f"?{query}").is_success
+    assert service.searches[0][1].wanted == wanted
+
+
+def test_search_is_narrowed_by_json_with_the_types_it_has():
+    service = FakeService()
+    attributes = {"size": 42, "colour": ["red", "blue"], "new": True}
+    body = {"image": "cGhvdG8=", "category": "Men", "price_max": "19.90", "currency": "EUR", "attributes": attributes}
+    assert request(service, "POST", "/v1/search", json=body).is_success
+    assert service.searches[0][1].wanted == Filter(
+        categories=("Men",),
+        price_max=1990,
+        currency="EUR",
+        attributes=(("size", (42,)), ("colour", ("red", "blue")), ("new", (True,))),
+    )
+
+
+def test_products_are_grouped_and_sorted_as_asked():
+    service = FakeService()
+    assert search(service, "?group_by=parent&sort=price_desc&currency=EUR").is_success
+    query = service.searches[0][1]
+    assert (query.by_parent, query.sort, query.currency, query.wanted) == (True, Sort.PRICE_DESC, "EUR", Filter())
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "category=",
+        "category=/",
+        "category=" + "x" * 600,
+        "price_min=5",
+        "price_min=5&currency=EURO",
+        "price_min=5&currency=XXX1",
+        "price_min=5&currency=QQQ",
+        "price_min=-1&currency=EUR",
+        "price_min=1.999&currency=EUR",
+        "price_min=cheap&currency=EUR",
+        "price_min=NaN&currency=EUR",
+        "price_min=1e400&currency=EUR",
+        "price_min=5&price_max=4&currency=EUR",
+        "currency=EUR",
+        "in_stock=perhaps",
+        "attr.=red",
+        'attr.a"b=red',
+        "attr.colour=" + "&attr.colour=".join("x" * 101),
+        "group_by=colour",
+        "sort=price",
+        "attributes=red",
+    ],
+)
+def test_bad_filter_is_refused(query):
+    assert code(search(FakeService(), f"?{query}")) == (422, "bad_parameter")
+
+
+@pytest.mark.parametrize(
+    "body", [{"attributes": ["red"]}, {"attributes": {"a": {"b": 1}}}, {"attributes": {"a": []}}, {"category": [5]}]
+)
+def test_bad_filter_in_json_is_refused(body):
+    response = request(FakeService(), "POST", "/v1/search", json={"image": "cGhvdG8=", **body})
+    assert code(response) == (422, "bad_parameter")
 
 
 def test_unknown_parameter_is_refused_and_the_known_are_named():
@@ -394,7 +473,8 @@ def test_description_names_photo_parameters_and_problems():
     operation = request(FakeService(), "GET", "/openapi.json").json()["paths"]["/v1/search"]["post"]
     assert "photo" in operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {
-        "token", "cursor", "top_k", "objects", "box", "box_source", "min_score", "consistency",
+        "token", "cursor", "top_k", "objects", "box", "box_source", "category", "price_min", "price_max", "currency",
+        "in_stock", "attr.NAME", "group_by", "sort", "min_score", "consistency",
     }  # fmt: skip
     assert "image" in operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
     assert {"400", "410", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])

@@ -59,6 +59,12 @@ def test_photo_that_is_not_there_is_named(tmp_path):
     assert "chair.jpg" in outcome.stderr
 
 
+def test_price_without_a_currency_is_named(tmp_path):
+    outcome = shoplens("search", str(tmp_path / "chair.jpg"), "--price-min", "5")
+    assert outcome.returncode == EXIT_BAD_INPUT
+    assert "currency" in outcome.stderr
+
+
 def test_missing_weights_name_the_command_that_gets_them(tmp_path):
     outcome = shoplens("serve", "--data-dir", str(tmp_path))
     assert outcome.returncode == EXIT_SETUP

@@ -14,6 +14,7 @@ from serve_app.objects import Focus
 from serve_app.paging import Paging
 from serve_app.photos import Photos
 from serve_app.pipeline import MAX_RANKED, Answer, Found, Pipeline, Query
+from serve_app.ranking import Sort
 from serve_app.sessions import Sessions
 from tests.unit.builders import hit
 from tests.unit.test_pipeline import CHAIR, FakeDetector, FakeEmbedder
@@ -247,3 +248,21 @@ def test_cursor_that_was_changed_or_signed_elsewhere_is_refused():
         Cursors(b"other key").read(text)
     with pytest.raises(PhotoExpired):
         Cursors(b"key").read(("X" if text[0] != "X" else "Y") + text[1:])
+
+
+async def test_order_by_price_is_fixed_to_its_end_at_once():
+    shop = Shop(Catalogue(120))
+    shop.catalogue.hits = [replace(each, price=1_000 - i, currency="EUR") for i, each in enumerate(shop.catalogue.hits)]
+    first = await shop.first(Query(focus=Focus(0), sort=Sort.PRICE_ASC))
+    assert await all_pages(shop, first) == names(*reversed(range(120)))
+    assert len(shop.catalogue.searches) == 1
+
+
+async def test_styles_come_once_over_all_pages():
+    shop = Shop(Catalogue(200))
+    shop.catalogue.hits = [replace(each, parent_id=f"style {i % 50}") for i, each in enumerate(shop.catalogue.hits)]
+    first = await shop.first(Query(focus=Focus(0), by_parent=True))
+    shop.catalogue.hits[:5] = []  # Another product of these styles is now the nearest of its style.
+    found = await all_pages(shop, first)
+    assert len(found) == len(set(found)) == 45 + 5
+    assert len({int(name[1:]) % 50 for name in found}) == 50
