@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,7 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import __version__
 from serve_app.api import health, problems, search
+from serve_app.api.examples import ANSWER
 from serve_app.api.service import Service
+from serve_app.api.uploads import JSON
 
 REQUEST_ID = "X-Request-ID"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -19,7 +22,7 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def create_app(service: Service) -> FastAPI:
     """Return the application that answers for `service`."""
-    app = FastAPI(
+    app = Described(
         title="Shoplens",
         version=__version__,
         summary="Search by image for shops",
@@ -30,6 +33,15 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(health.router(service))
     app.add_middleware(Identify)
     return app
+
+
+class Described(FastAPI):
+    """Give the description its answer's example whole: FastAPI leaves out what is null in it."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document["paths"][search.PATH]["post"]["responses"]["200"]["content"][JSON]["example"] = ANSWER
+        return document
 
 
 class Identify:

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from serve_app import pipeline
+from serve_app.api.examples import REQUESTS
 from serve_app.api.parameters import Parameters, body_schema, read_parameters
 from serve_app.api.problems import Problem, request_id_of
 from serve_app.api.query_string import merged, query_documentation, query_values
@@ -19,6 +20,7 @@ from serve_app.errors import BadParameter, EmptyBody
 
 log = logging.getLogger(__name__)
 
+PATH = "/v1/search"
 _STATUSES = {
     400: "empty_body",
     410: "photo_expired",
@@ -43,7 +45,7 @@ _BODY = {
             FORM: {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _PHOTO}}},
             "image/*": {"schema": _PHOTO},
             RAW: {"schema": _PHOTO},
-            JSON: {"schema": body_schema()},
+            JSON: {"schema": body_schema(), "examples": REQUESTS},
         },
     },
 }
@@ -52,7 +54,7 @@ _BODY = {
 def router(service: Service) -> APIRouter:
     routes = APIRouter()
 
-    @routes.post("/v1/search", responses=PROBLEMS, openapi_extra=_BODY, summary="Search with a photo")
+    @routes.post(PATH, responses=PROBLEMS, openapi_extra=_BODY, summary="Search with a photo")
     async def search(request: Request) -> SearchAnswer:
         """Return, for each object found in the photo and for the whole of it, the most similar products."""
         request_id = request_id_of(request)

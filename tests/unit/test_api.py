@@ -8,8 +8,11 @@ import httpx
 import pytest
 
 from serve_app.api.app import create_app
+from serve_app.api.examples import ANSWER as EXAMPLE
+from serve_app.api.examples import REQUESTS
 from serve_app.api.parameters import NOT_YET
 from serve_app.api.service import IndexView
+from serve_app.api.wire import SearchAnswer
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source
 from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded, PhotoExpired
 from serve_app.filters import Filter
@@ -477,4 +480,16 @@ def test_description_names_photo_parameters_and_problems():
         "in_stock", "attr.NAME", "group_by", "sort", "min_score", "consistency",
     }  # fmt: skip
     assert "image" in operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
-    assert {"400", "410", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])
+    assert {"200", "400", "410", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])
+
+
+@pytest.mark.parametrize("name", list(REQUESTS))
+def test_example_of_a_request_is_taken(name):
+    assert request(FakeService(), "POST", "/v1/search", json=REQUESTS[name]["value"]).is_success
+
+
+def test_example_of_an_answer_is_one():
+    assert SearchAnswer.model_validate(EXAMPLE).model_dump(mode="json") == EXAMPLE
+    described = request(FakeService(), "GET", "/openapi.json").json()["paths"]["/v1/search"]["post"]
+    assert described["responses"]["200"]["content"]["application/json"]["example"] == EXAMPLE
+    assert described["requestBody"]["content"]["application/json"]["examples"] == REQUESTS

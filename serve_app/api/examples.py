@@ -1,0 +1,73 @@
+"""Examples of the API's description; a test sends and reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_SENT_BEFORE = "lT0kQvUl3WnqYk2aBrJx9w"
+_CURSOR = "WyJsVDBrUXZVbDNXbnFZazJhQnJKeDl3IiwiYWJjIiwiZGVmIiwxMF0.c2lnbmF0dXJl"
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "photo": {"summary": "a photo", "value": {"image": "/9j/4AAQSkZJRgABAQAAAQABAAD/2Q==", "top_k": 5}},
+    "moved box": {
+        "summary": "a box that the shopper moved, in a photo that was sent before",
+        "value": {"token": _SENT_BEFORE, "boxes": [[0.1, 0.2, 0.6, 0.9]]},
+    },
+    "boxes of a phone": {
+        "summary": "what a phone found in its photo, all of it searched",
+        "value": {
+            "image": "/9j/4AAQSkZJRgABAQAAAQABAAD/2Q==",
+            "boxes": [[0.1, 0.2, 0.6, 0.9], [0.5, 0.5, 0.9, 0.9]],
+            "box_source": "device",
+            "objects": "all",
+        },
+    },
+    "narrowed": {
+        "summary": "shirts and tees in stock in red or blue up to 50 EUR, the cheapest of the similar ones first",
+        "value": {
+            "token": _SENT_BEFORE,
+            "category": ["Men/Tops/Tees", "Men/Tops/Shirts"],
+            "price_max": "50.00",
+            "currency": "EUR",
+            "in_stock": True,
+            "attributes": {"colour": ["red", "blue"]},
+            "group_by": "parent",
+            "sort": "price_asc",
+        },
+    },
+    "next page": {"summary": "the next page of a list", "value": {"cursor": _CURSOR, "top_k": 20}},
+}
+
+ANSWER: dict[str, Any] = {
+    "request_id": "e4b82cd9-024e-4760-97ac-18b94e516448",
+    "photo": {"token": _SENT_BEFORE, "width": 3024, "height": 4032},
+    "model": "7ec01fe19cd5",
+    "index": {"collection": "products_7ec01fe19cd5_20261123T134529Z", "watermark": "2026-11-23T13:48:02.113Z"},
+    "objects": [
+        {
+            "object_id": "o0",
+            "box": [0.12, 0.2, 0.61, 0.93],
+            "label": "chair",
+            "confidence": 0.83,
+            "main": True,
+            "source": "detector",
+            "products": [
+                {
+                    "product_id": "208",
+                    "image_id": "53319a479c5cfda653e5f1a4c86eec53",
+                    "image_url": None,
+                    "view": "object",
+                    "score": 0.71,
+                    "match": None,
+                    "title": "Oak chair",
+                    "category": "Living/Chairs",
+                    "in_stock": True,
+                    "price": {"amount": "19.90", "currency": "EUR", "formatted": None},
+                }
+            ],
+            "next": _CURSOR,
+        }
+    ],
+    "degraded": [],
+    "timings_ms": {"decode": 3.1, "detect": 21.0, "embed": 14.2, "search": 2.4, "total": 40.7},
+}
