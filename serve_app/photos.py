@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from serve_app.degradation import Away, Presence
 from serve_app.domain import Terms
 from serve_app.errors import DeadlineExceeded, PhotoExpired, StageUnavailable
 from serve_app.keeping import Store
+from serve_app.metadata import without_metadata
 
 PHOTO = "photo"
-"""The name of the part that is the photo, compressed as it came."""
+"""The name of the part that is the photo, compressed as it came, without its metadata."""
 HERE = "here"
 """The name of an empty part, which tells whether the token is there."""
 TOKEN_BYTES = 16
@@ -24,16 +25,26 @@ T = TypeVar("T")
 
 
 class Photos:
-    """Keep photos in a store for further searches. A store that is away costs a search its token, and nothing else."""
+    """Keep photos in a store for further searches. A store that is away costs a search its token, and nothing else.
 
-    def __init__(self, store: Store, timeout_s: float) -> None:
+    `clean` leaves out what nobody has to know of a photo, without changing how it looks.
+    """
+
+    def __init__(
+        self, store: Store, timeout_s: float, clean: Callable[[bytes], bytes | None] = without_metadata
+    ) -> None:
         self._store = store
+        self._clean = clean
         self._timeout_s = timeout_s
         self._presence = Presence("store of photos")
 
     async def keep(self, owner: str, photo: bytes) -> str | None:
         """Return the token of a photo, None where it could not be kept; takes `timeout_s` at most."""
-        token, parts = secrets.token_urlsafe(TOKEN_BYTES), {HERE: b"", PHOTO: photo}
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        cleaned = await asyncio.to_thread(self._clean, photo)
+        if cleaned is None:
+            return None
+        parts = {HERE: b"", PHOTO: cleaned}
         try:
             kept = await self._presence.ask(lambda: self._store.open(owner, token, parts), self._terms())
         except (Away, DeadlineExceeded):

@@ -85,7 +85,7 @@ async def sessions(index: Index) -> AsyncIterator[Sessions]:
     settle(index.engine)
     searchers = ModelSearchers([index.engine.uri], index.engine.config, index.catalogue, SearchParams())
     flow = Pipeline(OnePhoto(), OnePhoto(), searchers)
-    photos = Photos(ShelfStore(Bounds(10**8, 10**8, 900)), 5)
+    photos = Photos(ShelfStore(Bounds(10**8, 10**8, 900)), 5, bytes)
     yield Sessions(flow, photos, Paging(flow, searchers, photos, FINGERPRINT))
     await searchers.close()
 

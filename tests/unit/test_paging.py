@@ -54,7 +54,7 @@ class Shop:
         self.catalogue = catalogue
         self.store = store or ShelfStore(Bounds(10**7, 10**7, 900))
         flow = Pipeline(FakeDetector(CHAIR), FakeEmbedder(), catalogue, rows_per_product=2)
-        photos = Photos(self.store, 1)
+        photos = Photos(self.store, 1, bytes)
         self.sessions = Sessions(flow, photos, Paging(flow, catalogue, photos, model))
 
     async def first(self, query: Query = Query(top_k=10, focus=Focus(0))) -> Answer:  # noqa: B008

@@ -56,7 +56,7 @@ class Seeing(FakeDetector):
 def sessions(store: ShelfStore, detector: FakeDetector | None = None, searcher: FakeSearcher | None = None) -> Sessions:
     searcher = searcher or FakeSearcher([hit("room", 0.9)])
     flow = pipeline(detector or FakeDetector(), searcher)
-    photos = Photos(store, TIMEOUT_S)
+    photos = Photos(store, TIMEOUT_S, bytes)
     return Sessions(flow, photos, Paging(flow, searcher, photos, "0123456789ab"))
 
 
@@ -152,3 +152,15 @@ async def test_store_is_reached_before_the_first_search_or_later():
     late.error = None
     late._fail = lambda: asyncio.sleep(0)
     assert (await given.search(NOBODY, b"a photo", Query())).token
+
+
+async def test_photo_is_kept_without_what_its_camera_wrote():
+    kept = store()
+    token = await Photos(kept, TIMEOUT_S, lambda photo: photo.removesuffix(b" of a place")).keep(
+        NOBODY, b"p of a place"
+    )
+    assert await Photos(kept, TIMEOUT_S).photo(NOBODY, token) == b"p"
+
+
+async def test_photo_whose_metadata_can_not_be_told_is_not_kept():
+    assert await Photos(store(), TIMEOUT_S).keep(NOBODY, b"no photo") is None
