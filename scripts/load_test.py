@@ -254,7 +254,7 @@ def _row(answers: Sequence[Answered], start_s: float, stop_s: float) -> dict[str
         "answered/s": answered_rate(answers, start_s, stop_s),
         "refused": sum(answer.is_refused for answer in due),
         "failed": sum(answer.is_failed for answer in due),
-        "degraded": sum(bool(set(answer.degraded) - {"no_object"}) for answer in due),
+        "degraded": sum(bool(set(answer.degraded) - {"no_object", "no_token"}) for answer in due),
         "p50 ms": 1e3 * latency_s(due, 0.5),
         "p99 ms": 1e3 * latency_s(due, 0.99),
         "sent late": late_share(due),

@@ -154,7 +154,7 @@ async def _ask(client: httpx.AsyncClient, balancer: Balancer, body: bytes) -> tu
     if answer.is_success:
         said = answer.json()
         wrong = said["model"] not in said["index"]["collection"]
-        return "ok", bool(set(said["degraded"]) - {"no_object"}), wrong
+        return "ok", bool(set(said["degraded"]) - {"no_object", "no_token"}), wrong
     if answer.headers.get("content-type") != "application/problem+json":
         return "not_ours", False, False
     return str(answer.json()["code"]), False, False

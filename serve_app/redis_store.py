@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from serve_app.errors import StageUnavailable
@@ -63,7 +65,12 @@ class RedisStore:
 
     def __init__(self, url: str, password: str, bounds: Bounds, timeout_s: float) -> None:
         self._redis = Redis.from_url(
-            url, password=password or None, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
+            url,
+            password=password or None,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            # Once more at once, for a connection that the server closed; by default it would wait for seconds.
+            retry=Retry(NoBackoff(), 1),
         )
         self._bounds = bounds
         self._add: Any = self._redis.register_script(_ADD)

@@ -6,10 +6,19 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.coverage import PARTIAL_INDEX
 from serve_app.domain import Hit
 from serve_app.languages import DEFAULT, Reader
 from serve_app.market import Market
-from serve_app.pipeline import Answer, ProductList
+from serve_app.pipeline import NO_DETECTOR, NO_OBJECT, NO_TOKEN, Answer, ProductList
+
+DEGRADED = {
+    NO_OBJECT: "nothing was found, so the whole photo was searched",
+    NO_DETECTOR: "the detector is away, so the whole photo was searched",
+    PARTIAL_INDEX: "a part of the index did not answer",
+    NO_TOKEN: "the photo could not be kept for further searches",
+}
+"""All codes that `degraded` may hold."""
 
 
 class Wire(BaseModel):
@@ -71,9 +80,7 @@ class SearchAnswer(Wire):
     index: IndexWire
     objects: list[ObjectWire]
     degraded: list[str] = Field(
-        description="what the answer lacks: `no_object`, nothing was found, so the whole photo was searched; "
-        "`no_detector`, the detector is away, so the whole photo was searched; `partial_index`, a part of the index "
-        "did not answer; `no_token`, the photo could not be kept for further searches"
+        description="what the answer lacks: " + "; ".join(f"`{code}`, {text}" for code, text in DEGRADED.items())
     )
     timings_ms: dict[str, float]
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,7 +13,7 @@ from serve_app.api.examples import ANSWER as EXAMPLE
 from serve_app.api.examples import REQUESTS
 from serve_app.api.parameters import NOT_YET
 from serve_app.api.service import IndexView
-from serve_app.api.wire import SearchAnswer
+from serve_app.api.wire import DEGRADED, SearchAnswer
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source
 from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded, PhotoExpired
 from serve_app.filters import Filter
@@ -493,3 +494,8 @@ def test_example_of_an_answer_is_one():
     described = request(FakeService(), "GET", "/openapi.json").json()["paths"]["/v1/search"]["post"]
     assert described["responses"]["200"]["content"]["application/json"]["example"] == EXAMPLE
     assert described["requestBody"]["content"]["application/json"]["examples"] == REQUESTS
+
+
+def test_every_code_of_what_an_answer_lacks_is_described():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert [code for code in DEGRADED if f"`{code}` (" not in readme] == []
