@@ -38,9 +38,6 @@ class ActorStore:
         return bool(await self._call("add", owner, token, parts, size_bytes=sum(map(len, parts.values()))))
 
     async def read(self, owner: str, token: str, name: str) -> bytes | None:
-        if self._lost:
-            self._make_one()
-            return None
         try:
             found: bytes | None = await self._call("read", owner, token, name)
         except _Lost:
@@ -52,6 +49,9 @@ class ActorStore:
         return key
 
     async def _call(self, method: str, *arguments: Any, size_bytes: int = 0) -> Any:
+        if self._lost:
+            self._make_one()
+            raise _Lost("the store of photos died, and another one is not there yet")
         if self._handle is None:
             # Whoever gives up waiting leaves the others their actor.
             await asyncio.shield(self._make_one())
