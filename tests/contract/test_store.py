@@ -9,28 +9,53 @@ from pathlib import Path
 import pytest
 
 from scripts.measuring import free_port, wait_until
-from serve_app.errors import StageUnavailable
-from serve_app.keeping import Bounds, ShelfStore, Store
+from serve_app.errors import PhotoExpired, StageUnavailable
+from serve_app.keeping import NOBODY, Bounds, ShelfStore, Store
+from serve_app.pipeline import NO_TOKEN, Query
 from serve_app.redis_store import RedisStore
+from tests.unit.test_paging import Catalogue, Shop, ids, names
 
 BOUNDS = Bounds(max_bytes=10_000, max_bytes_per_key=500, expiry_s=900)
 TIMEOUT_S = 5.0
 
 
+class RedisServer:
+    """Run a Redis on loopback that keeps nothing on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self.url = f"redis://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.exit("there is no redis-server; run the tests with ./scripts/test", returncode=2)
+        command = [program, "--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
+        log = self._folder / "log"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        wait_until(lambda: b"Ready to accept" in log.read_bytes(), timeout_s=30, what="Redis")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(30)
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.exit("there is no redis-server; run the tests with ./scripts/test", returncode=2)
-    port, folder = free_port(), tmp_path_factory.mktemp("redis")
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
-    log = Path(folder) / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    wait_until(lambda: b"Ready to accept" in log.read_bytes(), timeout_s=30, what="Redis")
-    yield f"redis://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(30)
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.kill()
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -132,4 +157,34 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
         await store.read("", "t", "photo")
     with pytest.raises(StageUnavailable):
         await store.signing_key(b"key")
+    await store.close()
+
+
+async def test_tokens_and_cursors_of_one_node_work_at_another(redis_url: str) -> None:
+    stores = [RedisStore(redis_url, "", Bounds(10**7, 10**7, 900), TIMEOUT_S) for _ in range(2)]
+    one, other = (Shop(Catalogue(100), store) for store in stores)
+    first = await one.first()
+    assert first.token is not None
+    assert (await other.sessions.search_again(NOBODY, first.token, Query())).token == first.token
+    assert ids(await other.page(first.lists[0].next)) == names(*range(10, 20))
+    for store in stores:
+        await store.close()
+
+
+async def test_a_killed_server_costs_tokens_and_nothing_else(redis_server: RedisServer) -> None:
+    store = RedisStore(redis_server.url, "", Bounds(10**7, 10**7, 900), TIMEOUT_S)
+    shop = Shop(Catalogue(100), store)
+    before = await shop.first()
+    redis_server.kill()
+    during = await shop.first()
+    assert during.token is None
+    assert NO_TOKEN in during.degraded
+    assert during.lists[0].products == before.lists[0].products
+    with pytest.raises(StageUnavailable):
+        await shop.page(before.lists[0].next)
+    redis_server.start()
+    with pytest.raises(PhotoExpired):
+        await shop.page(before.lists[0].next)
+    after = await shop.first()
+    assert ids(await shop.page(after.lists[0].next)) == names(*range(10, 20))
     await store.close()
