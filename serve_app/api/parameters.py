@@ -25,7 +25,7 @@ from pydantic import (
 from serve_app.domain import Box, Source
 from serve_app.errors import BadParameter
 from serve_app.filters import Filter
-from serve_app.market import minor_units
+from serve_app.money import minor_units
 from serve_app.objects import Focus
 from serve_app.pipeline import Query
 from serve_app.ranking import Sort
