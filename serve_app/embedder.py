@@ -100,6 +100,24 @@ class ResNetEmbedder:
             return embeddings
 
 
+class FrozenEmbedder:
+    """Embed crops with the average of the backbone's last stage: ImageNet's 2,048 numbers, which a head has to beat."""
+
+    def __init__(self, *, device: str = "cpu", threads: int | None = None) -> None:
+        """Load the weights; raises BadWeights where they are not right, BadConfig without the GPU."""
+        self._device = pick("embedder", device)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._backbone = load_backbone(embedder_files()).to(self._device).to(memory_format=torch.channels_last)
+
+    def embed(self, crops: Crops) -> Embeddings:
+        """Return (n, 2048), each row of unit norm."""
+        with translating_errors(), torch.inference_mode():
+            (pooled,) = self._backbone(to_batch(crops, self._device), (4,))
+            embeddings: Embeddings = nn.functional.normalize(pooled[:, : STAGE_WIDTHS[4]]).cpu().numpy()
+            return embeddings
+
+
 def to_batch(crops: Crops, device: torch.device) -> Tensor:
     """Copy crops into a float batch (n, 3, side, side), channels last, still in 0…255."""
     # Floats are made by numpy because torch warns of read-only arrays, which Ray's are, even if it only reads them.

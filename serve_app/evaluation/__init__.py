@@ -1,0 +1,1 @@
+"""How good the answers are: query sets, metrics, comparisons, reports."""
