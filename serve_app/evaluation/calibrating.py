@@ -125,7 +125,12 @@ def check(said: Floats, right: npt.NDArray[np.bool_]) -> Check:
 
 
 def check_on(curve: Curve, run: Run) -> tuple[Check, Check]:
-    """Check a stored curve on a run that it was not fitted on: all products, and the first of each list."""
+    """Check a stored curve on a run that it was not fitted on: all products, and the first of each list.
+
+    Raises BadInput where the curve is of another model, whose scores mean something else.
+    """
+    if curve.model != run.model:
+        raise BadInput(f"the curve is of the model {curve.model or 'unknown'}, but {run.model} was asked")
     seen = observe(run.answers)
     said = curve.chances(seen.features)
     return check(said, seen.right), check(said[seen.first], seen.right[seen.first])

@@ -150,8 +150,8 @@ def _calibration(outcome: Outcome) -> Iterator[str]:
         yield "<h2>Can its chances be believed?</h2>"
         yield (
             "<p>From score, lead and box size a curve tells the chance that a product is the right one. Each circle "
-            "holds products that got about the same chance; on the dashed line, what was said is true. No product was "
-            "judged by a curve that was fitted on it.</p>"
+            "holds products that got about the same chance; on the dashed line, what was said is true. A curve that is "
+            "fitted here is checked in five parts, each by a curve of the other products.</p>"
         )
     for name, check in checks:
         yield f"<h3>{escape(name)}</h3>"
