@@ -1,0 +1,120 @@
+"""Evaluations with the real models: in this process, by a live service, and of an index."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.service import Service
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A data directory with weights, and a gallery and queries made of the radios."""
+
+    data_dir: Path
+    folder: Path
+    photos: Path
+
+    def evaluate(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "serve_app.cli", "evaluate", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=600)
+
+    def search(self, name: str, *arguments: str) -> dict:
+        written = self.folder / f"{name}.json"
+        self.evaluate("search", *arguments, "--data-dir", str(self.data_dir), "--json", str(written))
+        return json.loads(written.read_text())
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory, radios, weights) -> Shop:
+    data_dir = tmp_path_factory.mktemp("evaluation")
+    (data_dir / "weights").mkdir()
+    shutil.copy(weights, data_dir / "weights/yolo26n.pt")
+    made = Shop(data_dir, tmp_path_factory.mktemp("set"), radios.folder)
+    made.evaluate("split", str(radios.folder), str(made.folder))
+    return made
+
+
+@pytest.fixture(scope="module")
+def in_process(shop) -> dict:
+    return shop.search(
+        "in-process", str(shop.folder / "gallery.csv"), "--queries", str(shop.folder / "queries.csv"),
+        "--report", str(shop.folder / "report.html"), "--against", "imagenet",
+    )  # fmt: skip
+
+
+def figures(document: dict, run: int = 0) -> dict[str, dict[str, float]]:
+    rows = document["runs"][run]["rows"]
+    return {row["rule"]: {name: each["value"] for name, each in row["figures"].items()} for row in rows}
+
+
+def test_half_of_the_radios_are_found_and_the_frozen_network_is_compared(in_process, radios):
+    assert in_process["gallery"] == {"images": 12, "products": 12}
+    # Twelve photos against twelve: by chance one would be right; the starter finds five or more of them.
+    assert figures(in_process)["main list"]["R@1"] >= 4 / 12
+    assert figures(in_process, 1)["main list"]["R@1"] >= 3 / 12
+    assert {each["rule"] for each in in_process["compared"]} == {"main list", "any list", "whole photo"}
+
+
+def test_the_report_is_one_file_with_pictures(in_process, shop):
+    page = (shop.folder / "report.html").read_text()
+    assert "data:image/jpeg;base64," in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_second_run_asks_no_model_and_finds_the_same(in_process, shop):
+    weights = shop.data_dir / "weights/yolo26n.pt"
+    whole = weights.read_bytes()
+    # Whoever loads these finds out that they are damaged.
+    weights.write_bytes(whole[:-1])
+    try:
+        again = shop.search(
+            "again", str(shop.folder / "gallery.csv"), "--queries", str(shop.folder / "queries.csv"),
+            "--against", "imagenet",
+        )  # fmt: skip
+    finally:
+        weights.write_bytes(whole)
+    assert again["runs"] == in_process["runs"]
+
+
+def test_scenes_of_the_radios_are_searched_by_each_rule(shop):
+    scenes = shop.folder / "scenes"
+    arguments = ("--backgrounds", str(shop.photos), "--number", "6")
+    shop.evaluate("scenes", str(shop.photos), str(scenes), *arguments)
+    found = shop.search("scenes", str(shop.photos), "--queries", str(scenes / "scenes.csv"))
+    rules = figures(found)
+    assert set(rules) == {"whole photo", "main list", "merged", "any list", "own box"}
+    assert rules["any list"]["found@10"] >= rules["whole photo"]["found@10"]
+
+
+def test_hard_photos_have_lines_of_their_own(shop):
+    found = shop.search("hard", str(shop.photos), "--leave-one-view-out", "--hard", "--sample", "3")
+    lines = {row["line"] for row in found["runs"][0]["rows"]}
+    assert lines == {"as they are", "cut", "blur", "exposure", "jpeg"}
+
+
+def test_a_live_service_finds_what_this_process_finds(in_process, shop, tmp_path, weights):
+    # HNSW, so that the index is compared with something it is not.
+    with Service(tmp_path, weights, MILVUS__INDEX_TYPE="HNSW") as service:
+        service.shoplens("import", str(shop.folder / "gallery.csv"))
+        live = shop.search(
+            "live", str(shop.folder / "gallery.csv"), "--queries", str(shop.folder / "queries.csv"),
+            "--url", service.url,
+        )  # fmt: skip
+        written = tmp_path / "index.json"
+        service.shoplens("evaluate", "index", str(shop.folder / "queries.csv"), "--json", str(written))
+        foreign = shop.evaluate(
+            "search", str(shop.photos), "--queries", str(shop.folder / "queries.csv"), "--url", service.url, check=False
+        )
+    assert live["runs"][0]["model"] == in_process["runs"][0]["model"]
+    for rule, expected in figures(in_process).items():
+        assert figures(live)[rule] == pytest.approx(expected, abs=1e-9), rule
+    assert json.loads(written.read_text())["overlap"]["value"] >= 0.99
+    # The whole catalogue holds the photos that are searched with.
+    assert foreign.returncode == 2
+    assert "evaluate split" in foreign.stderr
