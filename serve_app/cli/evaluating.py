@@ -90,7 +90,7 @@ def evaluate_search(config: Config, options: Options, console: Console) -> None:
             runs, more = _live(options.url, asked, photos, console)
         else:
             asked, runs, more = _offline(config, options, asked, photos, console)
-        outcome = _outcome(str(options.catalogue), asked, runs, [*unusable, *more], options.fit, stored)
+        outcome = _outcome(options.catalogue.name, asked, runs, [*unusable, *more], options.fit, stored)
         _finish(outcome, photos, options.report, options.json, console)
     if options.fit and outcome.curve:
         options.fit.write_text(outcome.curve.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from serve_app.calibration import Check
-from serve_app.evaluation.answers import Answered, Listed, Run
+from serve_app.evaluation.answers import Answered, Listed, Question, Run
 from serve_app.evaluation.charts import histogram, reliability
 from serve_app.evaluation.figures import MAIN, Compared, Row
 from serve_app.evaluation.outcome import Outcome
@@ -16,19 +16,31 @@ from serve_app.evaluation.resampling import Difference
 
 SHOWN_QUERIES = 24
 SHOWN_PRODUCTS = 3
+WORDS = {
+    "main list": "what a shopper sees first: the list of the main object, or of the whole photo where there is none",
+    "any list": "the best of all lists that were searched",
+    "merged": "all lists as one, by score",
+    "own box": "in scenes, only lists whose box is where the product is",
+    "R@5": "the right product is among the first five",
+    "mAP@10": "1 where the right products come first, 1/2 where the only one is second, 1/3 where it is third",
+    "nDCG@10": "the same, with a smaller reward for the same style in another colour, and a milder discount",
+    "hit@5": "in scenes, at least one of the right products is among the first five",
+    "found@10": "in scenes, the share of the right products that are among the first ten",
+    "[low, high]": "other products like these would give a figure between the two in 95 of 100 tries",
+}
 LACKED = {"no_detector": "came without a detector", "partial_index": "came from a part of the index"}
 STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }
 body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem }
 table { border-collapse: collapse; display: block; overflow-x: auto }
-td, th { padding: .2rem 1rem .2rem 0; text-align: left; vertical-align: top }
-td.number { font-variant-numeric: tabular-nums; white-space: nowrap }
+td, th { padding: .2rem 1rem .2rem 0; text-align: left; vertical-align: top; white-space: nowrap }
+td.number { font-variant-numeric: tabular-nums }
 svg { height: auto; max-width: 100% } svg text { fill: currentColor; font-size: 11px }
 figure { display: inline-block; margin: .3rem .6rem .3rem 0; vertical-align: top; width: 8.2rem }
 figure img, figure div { background: #8882; height: 8rem; object-fit: contain; width: 8rem }
 figcaption { font-size: 12px; line-height: 1.3; overflow-wrap: anywhere }
-.right img { outline: 3px solid #2a9d5c } .query { border-top: 1px solid #8886; padding: .5rem 0 }
-.better { color: #2a9d5c } .worse { color: #d1495b }
+.right img { outline: 3px solid #2a9d5c } .query { border-top: 1px solid #8886; display: flex; flex-wrap: wrap; gap: 0 2rem }
+.better { color: light-dark(#176b3a, #6fd79b) } .worse { color: light-dark(#a8203a, #ff8a98) }
 """
 
 
@@ -43,6 +55,9 @@ def _page(outcome: Outcome, pictures: Pictures) -> Iterator[str]:
     yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1"></head><body>'
     yield f"<h1>{title}</h1><p>{escape(outcome.when)}. {_counts(outcome)}</p>"
+    yield "<details><summary>What the words mean</summary><dl>"
+    yield "".join(f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>" for word, meaning in WORDS.items())
+    yield "</dl></details>"
     for each in outcome.judged:
         yield f"<h2>{escape(each.run.name)}</h2>"
         yield "".join(f"<p>{_sentence(row)}</p>" for row in each.rows if row.rule == MAIN and "R@1" in row.figures)
@@ -198,14 +213,21 @@ def _query(answers: Sequence[tuple[str, Answered]], pictures: Pictures) -> str:
     question = answers[0][1].question
     right = question.right[0]
     parts = [
-        _figure(pictures.of_question(question, answers[0][1].main.box), f"searched with {question.image}", ""),
+        f"<div><p>{escape(question.line)}</p>",
+        _figure(pictures.of_question(question, answers[0][1].main.box), f"searched with {_name(question)}", ""),
         _figure(pictures.of_product(right, question.left_out), f"right: {right}", "right"),
+        "</div>",
     ]
     for name, answered in answers:
         place = rank(answered)
         found = f"right in place {place}" if place else "right not among the first ten"
-        parts.append(f"<p>{escape(name)}: {found}</p>" + _found(answered.main, question.right, pictures))
-    return f'<div class="query"><p>{escape(question.line)}</p>{"".join(parts)}</div>'
+        shown = _found(answered.main, question.right, pictures)
+        parts.append(f"<div><p>{escape(name)}: {found}</p>{shown}</div>")
+    return f'<div class="query">{"".join(parts)}</div>'
+
+
+def _name(question: Question) -> str:
+    return PurePosixPath(question.image).name
 
 
 def _found(listed: Listed, right: Sequence[str], pictures: Pictures) -> str:
@@ -221,5 +243,5 @@ def _found(listed: Listed, right: Sequence[str], pictures: Pictures) -> str:
 
 def _figure(picture: str | None, caption: str, kind: str) -> str:
     text = escape(caption)
-    shown = f'<img alt="{text}" src="{picture}">' if picture else "<div>no picture</div>"
+    shown = f'<img alt="" src="{picture}">' if picture else "<div>no picture</div>"
     return f'<figure class="{kind}">{shown}<figcaption>{text}</figcaption></figure>'

@@ -1,16 +1,21 @@
 """A whole evaluation with made models: gallery, questions, answers, report."""
 
+import io
 import json
 import re
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from serve_app.cli.evaluating import Options, evaluate_search
+from serve_app.cli.evaluation_tables import show
 from serve_app.config import load_config
 from serve_app.domain import Box, Detection
-from serve_app.errors import BadInput, ShoplensError, Unavailable
+from serve_app.errors import BadInput, BadParameter, ShoplensError, Unavailable
 from serve_app.evaluation import live, offline
 from serve_app.evaluation.answers import Question
 from serve_app.evaluation.calibrating import calibrate
@@ -165,6 +170,40 @@ def test_names_in_a_report_are_text(evaluated, photos, tmp_path):
     write(page, outcome(asked, run, unusable=(left,)), Pictures(photos, asked.gallery))
     assert "<script" not in page.read_text()
     assert "&lt;script&gt;" in page.read_text()
+
+
+def test_the_terminal_shows_both_models_and_how_they_differ(evaluated):
+    asked, run, _, _ = evaluated()
+    _, grey, _, _ = evaluated(Grey)
+    console = Console(width=200, file=io.StringIO())
+    show(outcome(asked, run, grey), console)
+    printed = console.file.getvalue()
+    assert "8 images of 4 products" in printed
+    assert re.search(r"as they are +main list +8 +4 +0\.750 \[", printed)
+    assert re.search(r"Grey against Histogram", printed)
+    assert re.search(r"as they are +main list +R@1 +-0\.\d{3}", printed)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({}, "--queries"),
+        ({"first_views": True, "leave_one_view_out": True}, "exclude each other"),
+        ({"leave_one_view_out": True, "url": "http://shop"}, "--url"),
+        ({"first_views": True, "url": "http://shop", "against": "hsv"}, "--url"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(given, reason):
+    with pytest.raises(BadParameter, match=reason):
+        Options(Path("shop"), **given).check()
+
+
+def test_a_catalogue_that_holds_the_photos_is_not_asked_for_live(config, shop):
+    queries = shop.parent / "q.csv"
+    gallery, _ = read_gallery(shop)
+    queries.write_text(f"image,product_id,left_out\nshop/red/0.png,red,{gallery.entries[0].image_id}\n")
+    with pytest.raises(BadParameter, match="evaluate split"):
+        evaluate_search(config, Options(shop, queries=(queries,), url="http://127.0.0.1:9"), Console())
 
 
 def test_the_figures_are_json(evaluated):
