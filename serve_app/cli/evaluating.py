@@ -198,7 +198,8 @@ def _offline(
                 asked = settle(asked, index)
             with _told(console, f"{own.name}: searching", len(asked.questions)) as told:
                 found, refused = offline.run(asked.questions, own, over(index), config, photos, told)
-            runs.append(found)
+            taken = any(found.name == run.name for run in runs)
+            runs.append(replace(found, name=f"{found.name} {found.model}") if taken else found)
             unusable = [*left, *refused]
     return asked, runs, unusable
 

@@ -39,7 +39,8 @@ svg { height: auto; max-width: 100% } svg text { fill: currentColor; font-size: 
 figure { display: inline-block; margin: .3rem .6rem .3rem 0; vertical-align: top; width: 8.2rem }
 figure img, figure div { background: #8882; height: 8rem; object-fit: contain; width: 8rem }
 figcaption { font-size: 12px; line-height: 1.3; overflow-wrap: anywhere }
-.right img { outline: 3px solid #2a9d5c } .query { border-top: 1px solid #8886; display: flex; flex-wrap: wrap; gap: 0 2rem }
+.right img { outline: 3px solid #2a9d5c }
+.query { border-top: 1px solid #8886; display: flex; flex-wrap: wrap; gap: 0 2rem }
 .better { color: light-dark(#176b3a, #6fd79b) } .worse { color: light-dark(#a8203a, #ff8a98) }
 """
 
