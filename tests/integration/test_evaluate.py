@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.integration.service import Service
 
@@ -82,11 +83,22 @@ def test_a_second_run_asks_no_model_and_finds_the_same(in_process, shop):
     assert again["runs"] == in_process["runs"]
 
 
+def on_white(photos: Path, folder: Path) -> Path:
+    """Put photos on a plain background, as a studio's are."""
+    for path in photos.glob("*/*"):
+        (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as photo:
+            canvas = Image.new("RGB", (photo.width * 3 // 2, photo.height * 3 // 2), "white")
+            canvas.paste(photo.convert("RGB"), (photo.width // 4, photo.height // 4))
+        canvas.save(folder / path.parent.name / f"{path.stem}.jpg")
+    return folder
+
+
 def test_scenes_of_the_radios_are_searched_by_each_rule(shop):
-    scenes = shop.folder / "scenes"
+    studio, scenes = on_white(shop.photos, shop.folder / "studio"), shop.folder / "scenes"
     arguments = ("--backgrounds", str(shop.photos), "--number", "6")
-    shop.evaluate("scenes", str(shop.photos), str(scenes), *arguments)
-    found = shop.search("scenes", str(shop.photos), "--queries", str(scenes / "scenes.csv"))
+    shop.evaluate("scenes", str(studio), str(scenes), *arguments)
+    found = shop.search("scenes", str(studio), "--queries", str(scenes / "scenes.csv"))
     rules = figures(found)
     assert set(rules) == {"whole photo", "main list", "merged", "any list", "own box"}
     assert rules["any list"]["found@10"] >= rules["whole photo"]["found@10"]
