@@ -101,6 +101,8 @@ def index(
 def split(
     catalogue: CatalogueArgument,
     folder: Annotated[Path, typer.Argument(help="Where gallery.csv and queries.csv are written.")],
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Write a gallery of each product's first image, to import, and its other images as queries.
 
@@ -112,7 +114,7 @@ def split(
     """
     from serve_app.cli.evaluating import split as run
 
-    run(catalogue, folder, console())
+    run(load_config(config, data_dir=data_dir), catalogue, folder, console())
 
 
 @app.command()

@@ -125,10 +125,11 @@ def evaluate_index(
         _finish(outcome, photos, report, json_file, console)
 
 
-def split(catalogue: Path, folder: Path, console: Console) -> None:
+def split(config: Config, catalogue: Path, folder: Path, console: Console) -> None:
     """Write a gallery and its queries."""
     gallery, _ = read_gallery(catalogue)
-    kept, asked = write_split(gallery, folder)
+    with Photos(config) as photos:
+        kept, asked = write_split(gallery, folder, photos)
     console.print(f"{folder / GALLERY} holds {kept:,} images, {folder / QUERIES} {asked:,}.", markup=False)
 
 
@@ -195,7 +196,7 @@ def _offline(
             with _told(console, f"{own.name}: reading the catalogue", len(asked.gallery.entries)) as told:
                 index, left = shelve(asked.gallery, own, config, told)
             if not runs:
-                asked = settle(asked, index)
+                asked = settle(asked, index, photos)
             with _told(console, f"{own.name}: searching", len(asked.questions)) as told:
                 found, refused = offline.run(asked.questions, own, over(index), config, photos, told)
             taken = any(found.name == run.name for run in runs)
@@ -260,6 +261,6 @@ def _finish(outcome: Outcome, photos: Photos, report: Path | None, json_file: Pa
 @contextmanager
 def _told(console: Console, what: str, total: int | None) -> Iterator[Told]:
     """Show how far something is."""
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(escape(what), total=total)
         yield lambda done: progress.advance(task, done)

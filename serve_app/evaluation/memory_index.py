@@ -56,11 +56,10 @@ class MemoryIndex:
         self._images.setdefault(values["image_id"], []).append(row)
         self._files.setdefault((values["image_sha256"], values["product_id"]), []).append(row)
 
-    def with_twins(self, image_ids: Iterable[str]) -> frozenset[str]:
-        """Return the image ids with those of the same product whose files have the same bytes."""
-        rows = [row for image_id in image_ids for row in self._images.get(image_id, ())]
-        files = {(self._values[row]["image_sha256"], self._values[row]["product_id"]) for row in rows}
-        return frozenset(self._values[row]["image_id"] for file in files for row in self._files[file])
+    def copies(self, sha256: str, products: Iterable[str]) -> frozenset[str]:
+        """Return the ids of images of some products whose files have the same bytes as a photo's."""
+        rows = [row for product in products for row in self._files.get((sha256, product), ())]
+        return frozenset(self._values[row]["image_id"] for row in rows)
 
     def without(self, image_ids: Iterable[str]) -> Searching:
         """Return a searcher that does not find some images."""

@@ -64,13 +64,16 @@ def shelve(gallery: Gallery, models: Models, config: Config, told: Told) -> tupl
     return index, unusable
 
 
-def settle(asked: QuestionSet, index: MemoryIndex) -> QuestionSet:
+def settle(asked: QuestionSet, index: MemoryIndex, photos: Photos) -> QuestionSet:
     """Return the questions that the index can answer: images that could not be used are no right answers.
 
-    What is left out for a question goes with its copies: other files of the same bytes and product.
+    Other files of the photo's bytes and product are left out too: a photo that finds its own copy tells nothing.
     """
     gallery = asked.gallery.without(asked.gallery.images.keys() - index.image_ids)
-    questions = [replace(each, left_out=each.left_out | index.with_twins(each.left_out)) for each in asked.questions]
+    questions = [
+        replace(each, left_out=each.left_out | index.copies(photos.sha256(each.image, each.base), each.right))
+        for each in asked.questions
+    ]
     settled = answerable(questions, gallery)
     return replace(settled, unanswerable=settled.unanswerable + asked.unanswerable)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from types import TracebackType
 from typing import Self
 
@@ -44,6 +45,13 @@ class Photos:
         """Return the photo that a question is asked with; raises BadInput."""
         data = self.file(question.image, question.base)
         return harden(data, question.change) if question.change else data
+
+    def sha256(self, image: str, base: str) -> str:
+        """Return the hash of an image's file, '' where it can't be read."""
+        try:
+            return hashlib.sha256(self.file(image, base)).hexdigest()
+        except BadInput:
+            return ""
 
     def pixels(self, question: Question) -> Pixels:
         """Return the working photo's pixels; raises BadInput."""

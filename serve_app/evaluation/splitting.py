@@ -10,22 +10,28 @@ from typing import Any
 from serve_app.catalogue.manifest import Entry
 from serve_app.catalogue.reading import place_of
 from serve_app.evaluation.gallery import Gallery
+from serve_app.evaluation.photos import Photos
 from serve_app.evaluation.questions import LEFT_OUT, first_views
 
 GALLERY, QUERIES = "gallery.csv", "queries.csv"
 
 
-def write_split(gallery: Gallery, folder: Path) -> tuple[int, int]:
+def write_split(gallery: Gallery, folder: Path, photos: Photos) -> tuple[int, int]:
     """Write each product's first image as a gallery and the others as queries; return how many there are of each.
 
-    Places are whole and image ids are written out, so that the gallery can be imported and told from all else. Raises
-    BadManifest where no product has several images.
+    Places are whole and image ids are written out, so that the gallery can be imported and told from all else. A file
+    of the same bytes as the first image is no query. Raises BadManifest where no product has several images.
     """
     asked = first_views(gallery)
     kept = asked.gallery.images
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / GALLERY, (_columns(entry, gallery.base) for entry in asked.gallery.entries))
-    queries = [entry for entry in gallery.entries if entry.image_id not in kept]
+    first = {(entry.product_id, photos.sha256(entry.image, gallery.base)) for entry in kept.values()}
+    queries = [
+        entry
+        for entry in gallery.entries
+        if entry.image_id not in kept and (entry.product_id, photos.sha256(entry.image, gallery.base)) not in first
+    ]
     _write(
         folder / QUERIES,
         (

@@ -25,7 +25,7 @@ from serve_app.evaluation.outcome import Outcome, compare, judge
 from serve_app.evaluation.page import rank, worst, write
 from serve_app.evaluation.photos import Photos
 from serve_app.evaluation.pictures import Pictures
-from serve_app.evaluation.questions import leave_one_view_out
+from serve_app.evaluation.questions import first_views, leave_one_view_out
 from serve_app.evaluation.remembering import Memory, RememberedDetector, RememberedEmbedder
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200), "odd": (0, 190, 30)}
@@ -72,7 +72,7 @@ def photos(config):
 def evaluated(shop, config, photos, tmp_path):
     """What a model finds when each photo is searched for the others."""
 
-    def evaluate(embedder=Histogram):
+    def evaluate(embedder=Histogram, views=None):
         gallery, _ = read_gallery(shop)
         with Memory(tmp_path / "said.sqlite") as memory:
             name = embedder.__name__
@@ -80,7 +80,7 @@ def evaluated(shop, config, photos, tmp_path):
                 name, RememberedDetector(Chairs, memory, "chairs"), RememberedEmbedder(embedder, memory, name)
             )
             index, unusable = offline.shelve(gallery, models, config, lambda done: None)
-            asked = offline.settle(leave_one_view_out(gallery), index)
+            asked = offline.settle((views or leave_one_view_out)(gallery), index, photos)
             run, refused = offline.run(asked.questions, models, offline.over(index), config, photos, lambda done: None)
         return asked, run, index, [*unusable, *refused]
 
@@ -121,6 +121,13 @@ def test_copies_of_a_photo_are_left_out_with_it(evaluated, shop):
     assert asked.unanswerable == 2  # both photos of the blue one are the same file
     assert {each.question.right for each in run.answers} == {("red",), ("green",), ("odd",)}
     assert {len(each.left_out) for each in asked.questions if each.image in ("red/1.png", "red/2.png")} == {2}
+
+
+def test_a_copy_of_a_first_view_is_not_asked_for(evaluated, shop):
+    (shop / "blue/1.png").write_bytes((shop / "blue/0.png").read_bytes())
+    asked, _, _, _ = evaluated(views=first_views)
+    assert asked.unanswerable == 1
+    assert {each.image for each in asked.questions} == {"red/1.png", "green/1.png", "odd/1.png"}
 
 
 def test_images_that_are_none_are_told_and_not_asked_for(evaluated, shop):

@@ -64,10 +64,10 @@ async def test_only_rows_that_pass_a_filter_are_found():
     assert await ids(rows.without([]), [1, 0], k=1, wanted=Filter(categories=("Women",))) == ["b"]
 
 
-def test_twins_are_files_of_the_same_bytes_and_product():
+def test_copies_are_files_of_the_same_bytes_and_product():
     rows = index(row("a", [1], "p", "s"), row("b", [1], "p", "s"), row("c", [1], "q", "s"), row("d", [1], "p", "t"))
-    assert rows.with_twins(["a"]) == {"a", "b"}
-    assert rows.with_twins(["gone"]) == frozenset()
+    assert rows.copies("s", ["p"]) == {"a", "b"}
+    assert rows.copies("", ["p"]) == frozenset()
 
 
 def test_the_nearest_for_a_recording_come_with_their_values():

@@ -1,9 +1,11 @@
 import pytest
 
 from serve_app.catalogue.manifest import Entry
+from serve_app.config import load_config
 from serve_app.domain import Box
 from serve_app.errors import BadManifest
 from serve_app.evaluation.gallery import Gallery, read_gallery
+from serve_app.evaluation.photos import Photos
 from serve_app.evaluation.questions import (
     first_views,
     hardened,
@@ -123,13 +125,16 @@ def test_nothing_that_is_left_out_is_worth_anything():
     assert found.without(["b0"]).grades(question) == {"a": 3}
 
 
-def test_a_split_reads_back_with_the_same_ids_and_whole_places(tmp_path):
+def test_a_split_without_copies_reads_back_with_the_same_ids_and_whole_places(tmp_path):
     manifest = write(
         tmp_path / "shop.csv",
-        "image,product_id,title,price,currency,fit\n1.jpg,a,Shirt,9.90,EUR,slim\n2.jpg,a,Shirt,,,\n3.jpg,b,,,,\n",
+        "image,product_id,title,price,currency,fit\n1.jpg,a,Shirt,9.90,EUR,slim\n2.jpg,a,Shirt,,,\n3.jpg,b,,,,\n4.jpg,a,,,,\n",
     )
+    for name, content in (("1", b"a"), ("2", b"another"), ("3", b"a"), ("4", b"a")):
+        (tmp_path / f"{name}.jpg").write_bytes(content)
     whole, _ = read_gallery(manifest)
-    assert write_split(whole, tmp_path / "set") == (2, 1)
+    with Photos(load_config(data_dir=tmp_path)) as photos:
+        assert write_split(whole, tmp_path / "set", photos) == (2, 1)
     kept, problems = read_gallery(tmp_path / "set" / GALLERY)
     assert problems == []
     assert set(kept.images) == {whole.entries[0].image_id, whole.entries[2].image_id}
