@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from serve_app.cursors import Cursor, Cursors
-from serve_app.domain import Hit, Terms
+from serve_app.domain import PATIENT, Hit, Ranked, Terms
 from serve_app.errors import BadParameter, IndexMissing, MilvusUnavailable, PhotoExpired
 from serve_app.photos import EXPIRED, Photos
-from serve_app.pipeline import MAX_RANKED, Answer, Embedded, Found, Pipeline, ProductList, Query, SearcherStage
+from serve_app.pipeline import MAX_RANKED, Answer, Embedded, Found, Pipeline, ProductList, Query
 from serve_app.rankings import Ranking, continued, digest, ranking_of
 
 RANKING_BYTES = 6
@@ -20,6 +22,14 @@ DEEPER = "+"
 LATE_S = 1.0
 """A ranking is stored beside its answer, so a client may ask for the second page before it is there."""
 POLL_S = 0.02
+
+
+class RefreshingStage(Protocol):
+    """What paging asks of the searcher."""
+
+    async def refresh(self, model: str, ranked: Sequence[Ranked], terms: Terms = PATIENT) -> Found:
+        """Return one list: what is true now of these products, in their order, without those that are gone."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +42,7 @@ class _Page:
 class Paging:
     """Keep rankings beside their photos, and read them page by page."""
 
-    def __init__(self, pipeline: Pipeline, searcher: SearcherStage, photos: Photos, model: str) -> None:
+    def __init__(self, pipeline: Pipeline, searcher: RefreshingStage, photos: Photos, model: str) -> None:
         self._pipeline = pipeline
         self._searcher = searcher
         self._photos = photos

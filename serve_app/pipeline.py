@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, Ranked, Terms
+from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, Terms
 from serve_app.errors import MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.objects import THE_BEST, Focus, ObjectList, query_lists
@@ -96,10 +96,6 @@ class SearcherStage(Protocol):
         Only the index of the embeddings' own model is searched. A strong search sees every write that was
         acknowledged before it.
         """
-        ...
-
-    async def refresh(self, model: str, ranked: Sequence[Ranked], terms: Terms = PATIENT) -> Found:
-        """Return one list: what is true now of these products, in their order, without those that are gone."""
         ...
 
 
