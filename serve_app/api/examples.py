@@ -62,7 +62,15 @@ ANSWER: dict[str, Any] = {
                     "title": "Oak chair",
                     "category": "Living/Chairs",
                     "in_stock": True,
-                    "price": {"amount": "19.90", "currency": "EUR", "formatted": None},
+                    "price": {
+                        "amount": "19.90",
+                        "currency": "EUR",
+                        "formatted": "€19.90",
+                        "converted": False,
+                        "rate_date": None,
+                        "rate_stale": False,
+                        "original": None,
+                    },
                 }
             ],
             "next": _CURSOR,
