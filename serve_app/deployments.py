@@ -38,6 +38,7 @@ from serve_app.errors import (
 )
 from serve_app.filters import Filter
 from serve_app.keeping import NOBODY
+from serve_app.market import make_markets
 from serve_app.milvus.importing import import_pymilvus
 from serve_app.objects import Focus
 from serve_app.paging import Paging
@@ -210,6 +211,7 @@ class Ingress:
         import_pymilvus()
         self.fingerprint = fingerprint
         self.max_body_bytes = config.limits.max_body_bytes
+        self.markets = make_markets(config)
         self._config = config
         most = config.ingress.max_in_flight
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}

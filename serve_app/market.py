@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from fractions import Fraction
 from typing import Any
 
+from serve_app.config import Config
 from serve_app.errors import BadParameter
 from serve_app.languages import DEFAULT, Reader, reader, translated
-from serve_app.money import CURRENCIES, UNKNOWN_PRICE, PriceRange, price_amount
+from serve_app.money import CURRENCIES, PriceRange, price_amount
 from serve_app.price_format import price_format
 from serve_app.rates import NO_RATES, Rates
+from serve_app.rates_file import RatesFile
 
 CATEGORY_IN = "category_"
 """Begins the names of attributes that hold a category's path in a language, as a manifest's columns do."""
@@ -87,16 +88,13 @@ class Market:
         }
         return (translated(paths, self.reader.chain) if paths else None) or path or None
 
-    def worth(self, minor: int, currency: str) -> Fraction | None:
-        """Return what prices of any currency can be sorted by; None where there is no price, or no rate to compare it.
+    def worths(self) -> tuple[tuple[str, float], ...]:
+        """Return what one minor unit is worth in euro, for sorting, of each currency that has a rate.
 
-        Without any rate, prices of the shopper's currency are comparable among themselves.
+        As floats, because these are kept and multiplied with every price of a list.
         """
-        if minor == UNKNOWN_PRICE or not currency:
-            return None
-        if self.rates.by_currency:
-            return self.rates.comparable(minor, currency)
-        return Fraction(minor) if self.currency in (None, currency) else None
+        found = {each: self.rates.comparable(1, each) for each in sorted(self.rates.currencies)}
+        return tuple((currency, float(worth)) for currency, worth in found.items() if worth is not None)
 
     def prices(self, low: int | None, high: int | None) -> tuple[PriceRange, ...]:
         """Return the stored prices that are shown from `low` to `high`, both in minor units of the shopper's currency.
@@ -139,8 +137,9 @@ class Markets:
         self, language: str | None = None, accept_language: str | None = None, currency: str | None = None
     ) -> Market:
         """Return a shopper's market; raises BadParameter where the language or the currency is none of the known."""
-        if currency is not None and currency not in CURRENCIES:
-            raise BadParameter(f"prices can't be shown in {currency[:40]!r}; known are {', '.join(CURRENCIES)}")
+        if currency is not None and currency not in CURRENCIES and currency not in self.stored:
+            known = ", ".join(dict.fromkeys((*CURRENCIES, *self.stored)))
+            raise BadParameter(f"prices can't be shown in {currency[:40]!r}; known are {known}")
         return Market(
             reader(language, accept_language, default=self.language),
             currency,
@@ -153,3 +152,9 @@ class Markets:
         """Return the currencies that a shopper may choose: those with a rate, or where none is, the stored ones."""
         there = self.rates().currencies or frozenset(self.stored)
         return tuple(currency for currency in CURRENCIES if currency in there)
+
+
+def make_markets(config: Config) -> Markets:
+    """Return the markets of a shop's settings, with the rates that are loaded at each time."""
+    rates, settings = RatesFile(config.rates_file), config.market
+    return Markets(rates.current, settings.language, settings.rates_max_age_days, settings.stored_currencies)

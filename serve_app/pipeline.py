@@ -15,6 +15,7 @@ from typing import Protocol
 from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, Terms
 from serve_app.errors import MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter
+from serve_app.money import PriceRange
 from serve_app.objects import THE_BEST, Focus, ObjectList, query_lists
 from serve_app.ranking import Sort, cut_off, final_part, group, needs_more, sort
 
@@ -113,6 +114,10 @@ class Query:
     sort: Sort = Sort.SIMILARITY
     currency: str | None = None
     """What prices are sorted in."""
+    prices: PriceRange | None = None
+    """Asked for in the shopper's currency; `wanted` holds what that was, by the rates then, in each stored one."""
+    worths: tuple[tuple[str, float], ...] = ()
+    """What a minor unit of each currency was worth then; prices of currencies without a rate can't be compared."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,6 +237,7 @@ class Pipeline:
         """
         if query.sort is not Sort.SIMILARITY:
             depth = MAX_RANKED
+        worths = dict(query.worths)
         k = min(depth * self._rows_per_product, MAX_ROWS)
         while True:
             found = await self._searcher.search(embedded, k, query.wanted, query.strong, terms)
@@ -247,7 +253,7 @@ class Pipeline:
                 unseen = cut_off(own, asked=k, min_score=query.min_score)
                 more |= needs_more(page, unseen, depth)
                 final = final_part(page, unseen, depth)[:MAX_RANKED]
-                final = sort(final, query.sort, band=self._price_band, currency=query.currency)
+                final = sort(final, query.sort, band=self._price_band, currency=query.currency, worths=worths)
                 whole = unseen is None or len(final) == MAX_RANKED or k == MAX_ROWS
                 fixed.append(Fixed(tuple(final), whole, embedded.embeddings[list(crops)]) if crops else None)
             if not more or k == MAX_ROWS:

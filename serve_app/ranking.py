@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 
 from serve_app.domain import Hit
+
+NO_WORTHS: Mapping[str, float] = MappingProxyType({})
 
 
 class Sort(StrEnum):
@@ -63,21 +66,30 @@ def final_part(page: Sequence[Hit], unseen: float | None, depth: int) -> Sequenc
     return page[: max(depth, bisect_right(page, -unseen, key=lambda hit: -hit.score))]
 
 
-def sort(page: Sequence[Hit], order: Sort, *, band: float, currency: str | None = None) -> list[Hit]:
+def sort(
+    page: Sequence[Hit],
+    order: Sort,
+    *,
+    band: float,
+    currency: str | None = None,
+    worths: Mapping[str, float] = NO_WORTHS,
+) -> list[Hit]:
     """Return products, best first, in another order among those that are about equally similar.
 
-    A band is what scores at most `band` less than its first product; the next product begins another one. Products
-    whose price is not in the currency, by default the one of most of them, follow at their band's end.
+    A band is what scores at most `band` less than its first product; the next product begins another one. `worths` is
+    what a minor unit of each currency is worth. Products whose price can't be compared with one in the currency, by
+    default that of most of them, follow at their band's end.
     """
     if order is Sort.SIMILARITY:
         return list(page)
     prices = Counter(hit.currency for hit in page if hit.price >= 0)
     wanted = currency or min(prices, key=lambda each: (-prices[each], each), default="")
+    compared = worths if wanted in worths else {wanted: 1.0}
     sign = -1 if order is Sort.PRICE_DESC else 1
 
-    def key(hit: Hit) -> tuple[bool, int]:
-        priced = hit.price >= 0 and hit.currency == wanted
-        return (not priced, sign * hit.price if priced else 0)
+    def key(hit: Hit) -> tuple[bool, float]:
+        worth = compared.get(hit.currency)
+        return (True, 0.0) if worth is None or hit.price < 0 else (False, sign * hit.price * worth)
 
     sorted_page: list[Hit] = []
     while rest := page[len(sorted_page) :]:

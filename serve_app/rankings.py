@@ -74,8 +74,11 @@ def continued(known: Iterable[Ranked], deeper: Iterable[Hit], *, by_parent: bool
 
 
 def digest(query: Query) -> str:
-    """Return what tells whether two searches ask for the same, however many products a page has."""
-    text = _QUERY_AS_JSON.dump_json(query, exclude={"top_k"})
+    """Return what tells whether two searches ask for the same, however many products a page has.
+
+    What rates made of prices is left out: other rates may be loaded between two pages of one list.
+    """
+    text = _QUERY_AS_JSON.dump_json(query, exclude={"top_k": True, "worths": True, "wanted": {"prices": True}})
     return hashlib.sha256(text).hexdigest()[:12]
 
 

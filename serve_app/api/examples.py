@@ -35,6 +35,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
             "sort": "price_asc",
         },
     },
+    "shown to a shopper": {
+        "summary": "titles in German, prices in Swiss francs",
+        "value": {"token": _SENT_BEFORE, "language": "de-CH", "currency": "CHF"},
+    },
     "next page": {"summary": "the next page of a list", "value": {"cursor": _CURSOR, "top_k": 20}},
 }
 
@@ -63,13 +67,13 @@ ANSWER: dict[str, Any] = {
                     "category": "Living/Chairs",
                     "in_stock": True,
                     "price": {
-                        "amount": "19.90",
-                        "currency": "EUR",
-                        "formatted": "€19.90",
-                        "converted": False,
-                        "rate_date": None,
+                        "amount": "22.49",
+                        "currency": "USD",
+                        "formatted": "$22.49",
+                        "converted": True,
+                        "rate_date": "2026-11-23",
                         "rate_stale": False,
-                        "original": None,
+                        "original": {"amount": "19.90", "currency": "EUR"},
                     },
                 }
             ],

@@ -25,7 +25,8 @@ from pydantic import (
 from serve_app.domain import Box, Source
 from serve_app.errors import BadParameter
 from serve_app.filters import Filter
-from serve_app.money import minor_units
+from serve_app.market import Market
+from serve_app.money import PriceRange, minor_units
 from serve_app.objects import Focus
 from serve_app.pipeline import Query
 from serve_app.ranking import Sort
@@ -33,7 +34,7 @@ from serve_app.ranking import Sort
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
 
 MOST_OBJECTS = 10
-NOT_YET = frozenset({"language", "min_match", "images", "url"})
+NOT_YET = frozenset({"min_match", "images", "url"})
 """Names that version 1 reserves; refused, rather than ignored, until they work."""
 
 RANDOM_TEXT = "^[A-Za-z0-9_-]{1,64}$"
@@ -104,7 +105,7 @@ class Parameters(BaseModel):
         min_length=1,
         max_length=1000,
         description="an object's `next`: answers with the next page of its products, as they are now; needs no photo. "
-        "Other parameters than `top_k` are left out, or repeated as they were",
+        "Other parameters than `top_k`, `language` and `currency` are left out, or all repeated as they were",
     )
     top_k: int = Field(10, ge=1, le=100, description="products per list")
     objects: Objects = Field(
@@ -124,7 +125,17 @@ class Parameters(BaseModel):
     price_min: Decimal | None = Field(None, ge=0, description="only products that cost at least this, in `currency`")
     price_max: Decimal | None = Field(None, ge=0, description="only products that cost at most this, in `currency`")
     currency: str | None = Field(
-        None, pattern="^[A-Z]{3}$", description="ISO 4217 code of what price_min, price_max and a sort by price are in"
+        None,
+        pattern="^[A-Z]{3}$",
+        description="ISO 4217 code of what prices are shown in, and price_min, price_max and a sort by price are in; "
+        "default: each price in the shop's own",
+    )
+    language: str | None = Field(
+        None,
+        min_length=1,
+        max_length=40,
+        description="of titles, categories and the way prices are written, like de or de-AT; default: as "
+        "Accept-Language says",
     )
     in_stock: bool | None = Field(None, description="only products that are in stock, or only those that are not")
     attributes: dict[str, tuple[Scalar, ...]] = Field(
@@ -141,23 +152,31 @@ class Parameters(BaseModel):
         "bounded", description="`strong` sees every write acknowledged before the search, and takes up to a second more"
     )
 
-    def query(self) -> Query:
-        """Return what is asked for; raises BadParameter where two parameters contradict each other."""
+    def query(self, market: Market) -> Query:
+        """Return what a market's shopper asks for; raises BadParameter where two parameters contradict each other."""
+        prices, by_price = self._prices(market), self.sort is not Sort.SIMILARITY
         return Query(
             top_k=self.top_k,
             focus=self._focus(),
             min_score=self.min_score,
-            wanted=self._filter(),
+            wanted=Filter(
+                categories=self.category,
+                prices=() if prices is None else market.prices(prices.low, prices.high),
+                in_stock=self.in_stock,
+                attributes=tuple(self.attributes.items()),
+            ),
             strong=self.consistency == "strong",
             by_parent=self.group_by == "parent",
             sort=self.sort,
-            currency=self.currency if self.sort is not Sort.SIMILARITY else None,
+            currency=market.currency if by_price else None,
+            prices=prices,
+            worths=market.worths() if by_price else (),
         )
 
     @property
     def asks_beside_a_cursor(self) -> bool:
         """Tell whether more is given than a cursor and what may differ from page to page."""
-        return bool(self.model_fields_set - {"cursor", "token", "top_k"})
+        return bool(self.model_fields_set - {"cursor", "token", "top_k", "language", "currency"})
 
     @field_validator("category", mode="before")
     @classmethod
@@ -171,23 +190,13 @@ class Parameters(BaseModel):
             return value
         return {name: each if isinstance(each, (list, tuple)) else (each,) for name, each in value.items()}
 
-    def _filter(self) -> Filter:
-        bounds = self.price_min is not None or self.price_max is not None
-        if self.currency is not None and not bounds and self.sort is Sort.SIMILARITY:
-            raise BadParameter("currency is of price_min, price_max and a sort by price; give one, or leave it out")
-        if bounds and self.currency is None:
+    def _prices(self, market: Market) -> PriceRange | None:
+        if self.price_min is None and self.price_max is None:
+            return None
+        if market.currency is None:
             raise BadParameter("price_min and price_max need a currency, like EUR")
-        return Filter(
-            categories=self.category,
-            price_min=self._minor(self.price_min),
-            price_max=self._minor(self.price_max),
-            currency=self.currency if bounds else None,
-            in_stock=self.in_stock,
-            attributes=tuple(self.attributes.items()),
-        )
-
-    def _minor(self, amount: Decimal | None) -> int | None:
-        return None if amount is None else minor_units(amount, self.currency or "")
+        high = None if self.price_max is None else minor_units(self.price_max, market.currency)
+        return PriceRange(market.currency, minor_units(self.price_min or Decimal(0), market.currency), high)
 
     def _focus(self) -> Focus:
         if "box_source" in self.model_fields_set and not self.boxes:

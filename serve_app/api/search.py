@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from serve_app import pipeline
 from serve_app.api.examples import REQUESTS
@@ -17,10 +17,12 @@ from serve_app.api.uploads import FIELD, FORM, JSON, RAW, read_upload
 from serve_app.api.wire import SearchAnswer, search_answer
 from serve_app.domain import Source
 from serve_app.errors import BadParameter, EmptyBody
+from serve_app.market import Market
 
 log = logging.getLogger(__name__)
 
 PATH = "/v1/search"
+ACCEPT_LANGUAGE = "Accept-Language"
 _STATUSES = {
     400: "empty_body",
     410: "photo_expired",
@@ -55,24 +57,31 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter()
 
     @routes.post(PATH, responses=PROBLEMS, openapi_extra=_BODY, summary="Search with a photo")
-    async def search(request: Request) -> SearchAnswer:
+    async def search(request: Request, response: Response) -> SearchAnswer:
         """Return, for each object found in the photo and for the whole of it, the most similar products."""
         request_id = request_id_of(request)
         # Before the body: nobody should upload a photo only to learn that a parameter is wrong.
         values = query_values(request.query_params.multi_items())
-        read_parameters(values)
+        _market(service, request, read_parameters(values))
         upload = await read_upload(request, service.max_body_bytes)
         parameters = read_parameters(merged(values, upload.values))
-        answer = await _answer(service, upload.photo, parameters)
+        market = _market(service, request, parameters)
+        answer = await _answer(service, upload.photo, parameters, market)
         service.count("ok", answer.timings_ms, answer.degraded)
         log.info("search", extra=_log_fields(request_id, answer, len(upload.photo or b"")))
-        return search_answer(answer, request_id)
+        response.headers["Content-Language"] = market.reader.tag
+        response.headers["Vary"] = ACCEPT_LANGUAGE
+        return search_answer(answer, request_id, market)
 
     return routes
 
 
-async def _answer(service: Service, photo: bytes | None, parameters: Parameters) -> pipeline.Answer:
-    query, token = parameters.query(), parameters.token
+def _market(service: Service, request: Request, parameters: Parameters) -> Market:
+    return service.markets.of(parameters.language, request.headers.get(ACCEPT_LANGUAGE), parameters.currency)
+
+
+async def _answer(service: Service, photo: bytes | None, parameters: Parameters, market: Market) -> pipeline.Answer:
+    query, token = parameters.query(market), parameters.token
     if parameters.cursor is not None:
         if photo is not None:
             raise BadParameter("the request has a photo and a cursor; a page needs no photo")

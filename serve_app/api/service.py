@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from serve_app.market import Markets
 from serve_app.pipeline import Answer, Query
 
 
@@ -20,6 +21,7 @@ class IndexView:
 class Service(Protocol):
     fingerprint: str
     max_body_bytes: int
+    markets: Markets
 
     async def search(self, photo: bytes, query: Query) -> Answer:
         """Search with a compressed photo, within the deadline."""

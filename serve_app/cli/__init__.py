@@ -184,7 +184,7 @@ def search(
     category: Annotated[list[str] | None, typer.Option(help="Only products of it or below; repeatable.")] = None,
     price_min: Annotated[str | None, typer.Option(help="Only products that cost at least this.")] = None,
     price_max: Annotated[str | None, typer.Option(help="Only products that cost at most this.")] = None,
-    currency: Annotated[str | None, typer.Option(help="What the prices are in, like EUR.")] = None,
+    currency: Annotated[str | None, typer.Option(help="What prices are given and shown in, like EUR.")] = None,
     in_stock: Annotated[bool | None, typer.Option(help="Only products that are in stock, or are not.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as the HTTP interface gives it.")] = False,
 ) -> None:
@@ -194,6 +194,7 @@ def search(
     """
     from serve_app.api.parameters import read_parameters
     from serve_app.cli.search import search_photo
+    from serve_app.market import make_markets
 
     settings = load_config(config, data_dir=data_dir)
     given = {
@@ -205,8 +206,9 @@ def search(
         "currency": currency,
         "in_stock": in_stock,
     }
-    query = read_parameters({name: value for name, value in given.items() if value is not None}).query()
-    search_photo(settings, photo, query, console(), as_json=as_json)
+    market = make_markets(settings).of(currency=currency)
+    query = read_parameters({name: value for name, value in given.items() if value is not None}).query(market)
+    search_photo(settings, photo, query, market, console(), as_json=as_json)
 
 
 @weights_app.command()

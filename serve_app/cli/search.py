@@ -12,22 +12,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from serve_app.api.wire import ObjectWire, SearchAnswer, search_answer
+from serve_app.api.wire import ObjectWire, search_answer
 from serve_app.cli.local import milvus_uri, need_detector_weights
 from serve_app.config import Config
 from serve_app.errors import BadInput, IndexMissing
-from serve_app.pipeline import Query
+from serve_app.market import Market
+from serve_app.pipeline import Answer, Query
 
 if TYPE_CHECKING:
     from serve_app.inprocess import Searching
 
 
-def search_photo(config: Config, photo: Path, query: Query, console: Console, *, as_json: bool) -> None:
-    """Search with one photo and print the products."""
+def search_photo(config: Config, photo: Path, query: Query, market: Market, console: Console, *, as_json: bool) -> None:
+    """Search with one photo and print the products as a market's shoppers see them."""
     data = _read(photo)
     need_detector_weights(config)
     with milvus_uri(config, console) as uri:
-        answer = asyncio.run(_search(config, uri, data, query, console))
+        answer = search_answer(asyncio.run(_search(config, uri, data, query, console)), uuid.uuid4().hex, market)
     if as_json:
         console.print_json(json.dumps(answer.model_dump(mode="json")))
         return
@@ -53,7 +54,7 @@ def timings_line(timings_ms: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:.1f} ms" for name, value in timings_ms.items())
 
 
-async def _search(config: Config, uri: str, data: bytes, query: Query, console: Console) -> SearchAnswer:
+async def _search(config: Config, uri: str, data: bytes, query: Query, console: Console) -> Answer:
     with console.status("loading the models …") as status:
         from serve_app.inprocess import searching
 
@@ -62,12 +63,11 @@ async def _search(config: Config, uri: str, data: bytes, query: Query, console: 
             return await _answer(local, data, query)
 
 
-async def _answer(local: Searching, data: bytes, query: Query) -> SearchAnswer:
+async def _answer(local: Searching, data: bytes, query: Query) -> Answer:
     state = await local.searcher.index()
     if state.collection is None:
         raise IndexMissing("there is no index for this model; `shoplens import MANIFEST` makes it")
-    answer = await local.pipeline.run(data, query)
-    return search_answer(answer, request_id=uuid.uuid4().hex)
+    return await local.pipeline.run(data, query)
 
 
 def _read(photo: Path) -> bytes:

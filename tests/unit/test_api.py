@@ -3,6 +3,8 @@
 import asyncio
 import base64
 from dataclasses import replace
+from datetime import date
+from fractions import Fraction
 from pathlib import Path
 
 import httpx
@@ -17,9 +19,12 @@ from serve_app.api.wire import DEGRADED, SearchAnswer
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source
 from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded, PhotoExpired
 from serve_app.filters import Filter
+from serve_app.market import Markets
+from serve_app.money import PriceRange
 from serve_app.objects import Focus, ObjectList
 from serve_app.pipeline import Answer, ProductList, Query
 from serve_app.ranking import Sort
+from serve_app.rates import NO_RATES, Rate, Rates
 from tests.unit.builders import hit
 
 CHAIR = ObjectList(Detection(Box(0.1, 0.2, 0.3, 0.4), "chair", 0.8), Source.DETECTOR, True, (1,))
@@ -34,13 +39,24 @@ ANSWER = Answer(
     1_795_428_000_000,
     {"decode": 1.0, "detect": 2.0, "embed": 3.0, "search": 4.0, "total": 10.0},
 )
+PRICED = replace(
+    ANSWER,
+    lists=(
+        ProductList(CHAIR, (replace(hit("p1", 0.7, titles={"de": "Stuhl"}), price=1990, currency="EUR"),)),
+        ProductList(WHOLE, ()),
+    ),
+)
+RATES = NO_RATES.updated([Rate("USD", Fraction("1.25"), date(2026, 10, 30), "test")])
 
 
 class FakeService:
     fingerprint = "0123456789ab"
     max_body_bytes = 1000
 
-    def __init__(self, outcome: Answer | Exception = ANSWER, missing: IndexView | None = None) -> None:
+    def __init__(
+        self, outcome: Answer | Exception = ANSWER, missing: IndexView | None = None, rates: Rates = NO_RATES
+    ) -> None:
+        self.markets = Markets(lambda: rates, today=lambda: date(2026, 11, 1))
         self.outcome = outcome
         self.missing = missing
         self.searches: list[tuple[bytes | str, Query]] = []
@@ -154,8 +170,8 @@ def test_parameter_that_is_not_built_yet_is_refused_by_name(name):
     ("query", "wanted"),
     [
         ("category=Men/Tops&category=Women", Filter(categories=("Men/Tops", "Women"))),
-        ("price_min=19.9&currency=EUR", Filter(price_min=1990, currency="EUR")),
-        ("price_min=0&price_max=1500&currency=JPY", Filter(price_min=0, price_max=1500, currency="JPY")),
+        ("price_min=19.9&currency=EUR", Filter(prices=(PriceRange("EUR", 1990),))),
+        ("price_min=0&price_max=1500&currency=JPY", Filter(prices=(PriceRange("JPY", 0, 1500),))),
         ("in_stock=true", Filter(in_stock=True)),
         ("in_stock=false", Filter(in_stock=False)),
         ("attr.colour=red&attr.colour=blue", Filter(attributes=(("colour", ("red", "blue")),))),
@@ -176,8 +192,7 @@ def test_search_is_narrowed_by_json_with_the_types_it_has():
     assert request(service, "POST", "/v1/search", json=body).is_success
     assert service.searches[0][1].wanted == Filter(
         categories=("Men",),
-        price_max=1990,
-        currency="EUR",
+        prices=(PriceRange("EUR", 0, 1990),),
         attributes=(("size", (42,)), ("colour", ("red", "blue")), ("new", (True,))),
     )
 
@@ -187,6 +202,52 @@ def test_products_are_grouped_and_sorted_as_asked():
     assert search(service, "?group_by=parent&sort=price_desc&currency=EUR").is_success
     query = service.searches[0][1]
     assert (query.by_parent, query.sort, query.currency, query.wanted) == (True, Sort.PRICE_DESC, "EUR", Filter())
+    assert query.worths == ()
+
+
+def test_bounds_and_order_of_prices_are_those_of_all_currencies_with_a_rate():
+    service = FakeService(rates=RATES)
+    assert search(service, "?price_max=25&currency=USD&sort=price_asc").is_success
+    query = service.searches[0][1]
+    assert query.wanted.prices == (PriceRange("USD", 0, 2500), PriceRange("EUR", 0, 2000))
+    assert query.prices == PriceRange("USD", 0, 2500)
+    assert query.worths == (("EUR", 0.01), ("USD", 0.008))
+
+
+def shown(service: FakeService, query: str = "", **headers: str) -> tuple[dict, httpx.Headers]:
+    response = request(service, "POST", f"/v1/search?token=t-1{query}", headers=headers)
+    return response.json()["objects"][0]["products"][0], response.headers
+
+
+def test_products_are_shown_in_the_language_and_currency_that_were_asked_for():
+    product, headers = shown(FakeService(PRICED, rates=RATES), "&language=de-AT&currency=USD")
+    assert (product["title"], product["price"]["amount"], product["price"]["currency"]) == ("Stuhl", "24.88", "USD")
+    assert (product["price"]["converted"], product["price"]["rate_date"]) == (True, "2026-10-30")
+    assert product["price"]["original"] == {"amount": "19.90", "currency": "EUR"}
+    assert headers["content-language"] == "de-AT"
+
+
+def test_language_is_the_browsers_where_none_is_asked_for():
+    product, headers = shown(FakeService(PRICED), **{"Accept-Language": "da, de;q=0.5"})
+    assert (product["title"], product["price"]["formatted"]) == ("Stuhl", "19,90\xa0€")
+    assert (headers["content-language"], headers["vary"]) == ("de", "Accept-Language")
+
+
+def test_prices_stay_the_shops_where_a_rate_is_missing():
+    product, headers = shown(FakeService(PRICED), "&currency=USD")
+    assert (product["price"]["formatted"], product["price"]["converted"]) == ("€19.90", False)
+    assert headers["content-language"] == "en"
+
+
+def test_currency_alone_does_not_change_what_is_searched():
+    service = FakeService(rates=RATES)
+    assert search(service, "?currency=USD&language=fr").is_success
+    assert service.searches == [(b"photo", Query())]
+
+
+@pytest.mark.parametrize("query", ["language=tlh", "language=", "language=de_", "currency=XXX"])
+def test_language_or_currency_that_is_not_known_is_refused_before_the_photo_is_read(query):
+    assert code(request(FakeService(), "POST", f"/v1/search?{query}", data={"photo": "x"})) == (422, "bad_parameter")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +266,7 @@ def test_products_are_grouped_and_sorted_as_asked():
         "price_min=NaN&currency=EUR",
         "price_min=1e400&currency=EUR",
         "price_min=5&price_max=4&currency=EUR",
-        "currency=EUR",
+        "currency=eur",
         "in_stock=perhaps",
         "attr.=red",
         'attr.a"b=red',
@@ -268,6 +329,12 @@ def test_parameters_beside_a_cursor_are_held_against_it():
     service = FakeService()
     assert request(service, "POST", "/v1/search?cursor=c-1&objects=main").is_success
     assert service.pages == [("c-1", 10, Query(focus=Focus(10, main_only=True)))]
+
+
+def test_language_and_currency_beside_a_cursor_only_say_how_its_page_is_shown():
+    service = FakeService()
+    assert request(service, "POST", "/v1/search?cursor=c-1&language=de&currency=USD").is_success
+    assert service.pages == [("c-1", 10, None)]
 
 
 def test_photo_beside_a_cursor_is_refused():
@@ -478,6 +545,7 @@ def test_description_names_photo_parameters_and_problems():
     assert "photo" in operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {
         "token", "cursor", "top_k", "objects", "box", "box_source", "category", "price_min", "price_max", "currency",
+        "language",
         "in_stock", "attr.NAME", "group_by", "sort", "min_score", "consistency",
     }  # fmt: skip
     assert "image" in operation["requestBody"]["content"]["application/json"]["schema"]["properties"]

@@ -5,10 +5,12 @@ from fractions import Fraction
 
 import pytest
 
+from serve_app.config import load_config
 from serve_app.errors import BadParameter
-from serve_app.market import Market, Markets, Price
+from serve_app.market import Market, Markets, Price, make_markets
 from serve_app.money import PriceRange
 from serve_app.rates import NO_RATES, Rate
+from serve_app.rates_file import write_rates
 
 RATES = NO_RATES.updated(
     Rate(name, Fraction(value), day, "test")
@@ -101,12 +103,22 @@ def test_bounds_that_make_no_sense_are_refused(low, high, currency):
         market(currency=currency).prices(low, high)
 
 
-def test_prices_are_sorted_by_what_they_are_worth():
-    prices = [(2000, "EUR"), (100, "KRW"), (2300, "USD"), (-1, "EUR"), (3000, "JPY")]
-    worth = [market().worth(*price) for price in prices]
-    assert worth == [20, None, Fraction("18.4"), None, Fraction("18.75")]
-    assert market(rates=NO_RATES).worth(5, "USD") == 5
-    assert market(rates=NO_RATES).worth(5, "EUR") is None
+def test_every_currency_with_a_rate_says_what_its_minor_unit_is_worth():
+    assert market().worths() == (("AED", 0.0025), ("EUR", 0.01), ("JPY", 0.00625), ("USD", 0.008))
+    assert market(rates=NO_RATES).worths() == ()
+
+
+def test_a_shop_may_have_prices_in_a_currency_that_is_not_offered_elsewhere():
+    assert markets(RATES, "ISK").of(currency="ISK").price(100, "ISK").amount == "100"
+    with pytest.raises(BadParameter, match="'ISK'"):
+        markets().of(currency="ISK")
+
+
+def test_rates_are_those_that_are_loaded_now(tmp_path):
+    made = make_markets(load_config(data_dir=tmp_path))
+    assert made.of(currency="USD").price(1990, "EUR").converted is False
+    write_rates(tmp_path / "rates.csv", RATES)
+    assert made.of(currency="USD").price(1990, "EUR").amount == "24.88"
 
 
 def test_only_currencies_with_a_rate_are_offered():

@@ -10,6 +10,7 @@ from serve_app.domain import PATIENT
 from serve_app.errors import BadParameter, IndexMissing, MilvusUnavailable, PhotoExpired, StageUnavailable
 from serve_app.filters import Filter
 from serve_app.keeping import NOBODY, Bounds, ShelfStore
+from serve_app.money import PriceRange
 from serve_app.objects import Focus
 from serve_app.paging import Paging
 from serve_app.photos import Photos
@@ -192,6 +193,23 @@ async def test_parameters_beside_a_cursor_have_to_be_its_own():
     assert ids(await shop.page(cursor, query=replace(query, top_k=50)))
     with pytest.raises(BadParameter):
         await shop.page(cursor, query=replace(query, min_score=0.2))
+
+
+async def test_rates_that_were_loaded_between_two_pages_change_no_search():
+    shop, asked = Shop(Catalogue(100)), PriceRange("USD", 0, 2500)
+    query = Query(
+        focus=Focus(0),
+        wanted=Filter(prices=(asked, PriceRange("EUR", 0, 2000))),
+        prices=asked,
+        worths=(("EUR", 0.01), ("USD", 0.008)),
+    )
+    cursor = (await shop.first(query)).lists[0].next
+    later = replace(query, wanted=Filter(prices=(asked, PriceRange("EUR", 0, 2100))), worths=(("EUR", 0.01),))
+    page = await shop.page(cursor, 90, query=later)
+    assert len(ids(page)) == 90
+    assert {wanted for _, wanted in shop.catalogue.searches} == {query.wanted}
+    with pytest.raises(BadParameter):
+        await shop.page(cursor, query=replace(later, prices=PriceRange("USD", 0, 2600)))
 
 
 async def test_cursor_of_another_key_has_expired():

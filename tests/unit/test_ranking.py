@@ -102,6 +102,27 @@ def test_products_without_a_price_in_the_currency_end_their_band():
     assert names(sort(page, Sort.PRICE_ASC, band=0.1, currency="JPY")) == "bacd"
 
 
+WORTHS = {"EUR": 0.01, "USD": 0.008, "JPY": 0.00625}
+
+
+def test_prices_of_several_currencies_are_sorted_by_what_they_are_worth():
+    page = [
+        priced("a", 0.9, 2000),
+        priced("b", 0.9, 1, "KRW"),
+        priced("c", 0.9, 2300, "USD"),
+        priced("d", 0.9, -1, "EUR"),
+        priced("e", 0.9, 3000, "JPY"),
+    ]
+    assert names(sort(page, Sort.PRICE_ASC, band=0.1, currency="EUR", worths=WORTHS)) == "ceabd"
+    assert names(sort(page, Sort.PRICE_DESC, band=0.1, worths=WORTHS)) == "aecbd"
+
+
+def test_a_currency_without_a_rate_is_sorted_alone():
+    page = [priced("a", 0.9, 1), priced("b", 0.9, 900, "KRW"), priced("c", 0.9, 800, "KRW")]
+    assert names(sort(page, Sort.PRICE_ASC, band=0.1, currency="KRW", worths=WORTHS)) == "cba"
+    assert names(sort(page, Sort.PRICE_ASC, band=0.1, worths=WORTHS)) == "cba"
+
+
 @given(st.lists(st.tuples(st.floats(-1, 1), st.integers(-1, 9)), max_size=30), st.floats(0, 2), st.sampled_from(Sort))
 def test_sorting_loses_nothing_and_never_crosses_a_band(rows, band, order):
     page = group(priced(f"p{i}", score, price) for i, (score, price) in enumerate(rows))
