@@ -14,9 +14,11 @@ from serve_app.errors import BadConfig
 
 Floats = npt.NDArray[np.float64]
 
-FEATURES = ("score", "gap", "size")
+FEATURES = ("score", "lead", "behind", "size")
+GAP = 0.01
+"""Gaps count by how many times larger they are than this: the step from 0 to 0.05 tells more than that to 0.3."""
 
-Triple = tuple[float, float, float]
+Numbers = tuple[float, float, float, float]
 
 
 class Entry(BaseModel):
@@ -53,9 +55,9 @@ class Curve(Entry):
 
     kind: Literal["logistic/1"] = "logistic/1"
     model: str = Field(description="fingerprint of the embedder whose scores it reads")
-    mean: Triple
-    scale: Triple
-    weights: Triple
+    mean: Numbers
+    scale: Numbers
+    weights: Numbers
     intercept: float
     fitted_on: int = Field(0, description="products of lists")
     all_products: Check | None = Field(None, description="cross-checked: each product by a curve that never saw it")
@@ -74,17 +76,17 @@ class Curve(Entry):
 
 
 def features(scores: Sequence[float], area: float) -> Floats:
-    """Return (n, 3) for a list's scores, best first: score, gap, and the root of the box's share of the photo.
+    """Return (n, 4) for a list's scores, best first.
 
-    The gap is the score less the best one of any other product: for the first product how far the next one lies
-    behind, for all others, below 0, how far they lie behind the first. Alone in its list, a product has a gap of 0.
+    They are the score, log(1 + gap / GAP) of the first product to the next one, the same of every other product to the
+    first one, and the root of the box's share of the photo. Alone in its list, a product leads by nothing.
     """
-    rows = np.empty((len(scores), len(FEATURES)))
+    rows = np.zeros((len(scores), len(FEATURES)))
     rows[:, 0] = scores
-    rows[:, 2] = area**0.5
-    if len(scores):
-        rows[:, 1] = rows[:, 0] - scores[0]
-        rows[0, 1] = scores[0] - scores[1] if len(scores) > 1 else 0.0
+    if len(scores) > 1:
+        rows[0, 1] = np.log1p((scores[0] - scores[1]) / GAP)
+        rows[1:, 2] = np.log1p((scores[0] - rows[1:, 0]) / GAP)
+    rows[:, 3] = area**0.5
     return rows
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from serve_app.calibration import FEATURES, Bin, Check, Curve, Floats, features
+from serve_app.calibration import FEATURES, Bin, Check, Curve, Floats, Numbers, features
 from serve_app.errors import BadInput
 from serve_app.evaluation.answers import Answered, Run
 
@@ -25,7 +25,7 @@ FEWEST = 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observed:
-    """Hold products of lists: (n, 3) features, whether each was right, first of its list, and the question's fold."""
+    """Hold products of lists: (n, 4) features, whether each was right, first of its list, and the question's fold."""
 
     features: Floats
     right: npt.NDArray[np.bool_]
@@ -87,9 +87,9 @@ def fit(seen: Observed, model: str) -> Curve:
     slopes = weights[: len(FEATURES)]
     return Curve(
         model=model,
-        mean=_triple(mean),
-        scale=_triple(scale),
-        weights=_triple(slopes),
+        mean=_numbers(mean),
+        scale=_numbers(scale),
+        weights=_numbers(slopes),
         intercept=float(weights[-1]),
         fitted_on=len(seen.right),
     )
@@ -136,6 +136,6 @@ def check_on(curve: Curve, run: Run) -> tuple[Check, Check]:
     return check(said, seen.right), check(said[seen.first], seen.right[seen.first])
 
 
-def _triple(values: Floats) -> tuple[float, float, float]:
-    first, second, third = map(float, values)
-    return first, second, third
+def _numbers(values: Floats) -> Numbers:
+    score, lead, behind, size = map(float, values)
+    return score, lead, behind, size

@@ -54,11 +54,11 @@ def figures(document: dict, run: int = 0) -> dict[str, dict[str, float]]:
     return {row["rule"]: {name: each["value"] for name, each in row["figures"].items()} for row in rows}
 
 
-def test_half_of_the_radios_are_found_and_the_frozen_network_is_compared(in_process, radios):
+def test_both_models_find_more_than_chance_does_and_are_compared(in_process):
     assert in_process["gallery"] == {"images": 12, "products": 12}
-    # Twelve photos against twelve: by chance one would be right; the starter finds five or more of them.
-    assert figures(in_process)["main list"]["R@1"] >= 4 / 12
-    assert figures(in_process, 1)["main list"]["R@1"] >= 3 / 12
+    # One right product in any of 12 places has a mean of one over its rank, among the first ten, of .24.
+    assert figures(in_process)["main list"]["mAP@10"] >= 0.35
+    assert figures(in_process, 1)["main list"]["mAP@10"] >= 0.3
     assert {each["rule"] for each in in_process["compared"]} == {"main list", "any list", "whole photo"}
 
 

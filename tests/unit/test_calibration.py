@@ -19,8 +19,8 @@ def answered(product: str, *scores: float, right: int | None = 0) -> Answered:
     return Answered(question, (Listed(WHOLE_BOX, True, True, products),))
 
 
-def observed(number: int, weights: tuple[float, float, float], intercept: float) -> Observed:
-    table = RANDOM.normal(size=(number, 3))
+def observed(number: int, weights: tuple[float, ...], intercept: float) -> Observed:
+    table = RANDOM.normal(size=(number, 4))
     chances = 1 / (1 + np.exp(-(table @ np.array(weights) + intercept)))
     right = RANDOM.random(number) < chances
     return Observed(table, right, np.ones(number, bool), RANDOM.integers(0, FOLDS, number))
@@ -36,26 +36,28 @@ def many(number: int = 200) -> Run:
 
 
 def test_a_gap_is_the_lead_of_the_first_and_how_far_others_lie_behind_it():
-    np.testing.assert_allclose(features([0.9, 0.7, 0.6], 0.25), [[0.9, 0.2, 0.5], [0.7, -0.2, 0.5], [0.6, -0.3, 0.5]])
+    lead, behind = np.log(1 + 0.2 / 0.01), np.log(1 + 0.3 / 0.01)
+    expected = [[0.9, lead, 0, 0.5], [0.7, 0, lead, 0.5], [0.6, 0, behind, 0.5]]
+    np.testing.assert_allclose(features([0.9, 0.7, 0.6], 0.25), expected)
 
 
 def test_a_product_alone_in_its_list_leads_nothing():
-    assert features([0.9], 1.0).tolist() == [[0.9, 0.0, 1.0]]
+    assert features([0.9], 1.0).tolist() == [[0.9, 0.0, 0.0, 1.0]]
 
 
 def test_an_empty_list_has_no_features():
-    assert features([], 1.0).shape == (0, 3)
+    assert features([], 1.0).shape == (0, 4)
 
 
 def test_the_fit_finds_the_curve_that_made_the_data():
-    curve = fit(observed(50_000, (1.5, -0.7, 0.0), -1.0), "m")
+    curve = fit(observed(50_000, (1.5, -0.7, 0.0, 0.3), -1.0), "m")
     slopes = np.array(curve.weights) / np.array(curve.scale)
-    np.testing.assert_allclose(slopes, [1.5, -0.7, 0.0], atol=0.06)
+    np.testing.assert_allclose(slopes, [1.5, -0.7, 0.0, 0.3], atol=0.06)
     assert curve.intercept - (slopes * np.array(curve.mean)).sum() == pytest.approx(-1.0, abs=0.05)
 
 
 def test_what_tells_all_still_gives_a_curve():
-    table = np.column_stack([np.arange(100.0), np.zeros(100), np.ones(100)])
+    table = np.column_stack([np.arange(100.0), np.zeros((100, 2)), np.ones(100)])
     right = np.arange(100) >= 50
     curve = fit(Observed(table, right, right, np.zeros(100, np.int64)), "m")
     assert ((curve.chances(table) > 0.5) == right).all()
@@ -86,7 +88,8 @@ def test_photos_of_one_product_share_a_fold():
 
 def test_a_curve_is_checked_on_what_it_was_not_fitted_on():
     # By nothing but chance: a curve that had seen the products it is checked on would look better than their share.
-    noise = Run("n", "m", tuple(answered(f"p{i}", *RANDOM.random(3), right=RANDOM.integers(3)) for i in range(60)))
+    lists = [(sorted(RANDOM.random(3), reverse=True), int(RANDOM.integers(3))) for _ in range(60)]
+    noise = Run("n", "m", tuple(answered(f"p{i}", *scores, right=right) for i, (scores, right) in enumerate(lists)))
     curve = calibrate(noise)
     seen = observe(noise.answers)
     fitted = check(curve.chances(seen.features), seen.right)
@@ -122,10 +125,10 @@ def test_a_file_that_holds_no_curve_is_refused(tmp_path, text):
 
 def test_a_curve_of_another_model_is_not_checked():
     with pytest.raises(BadInput, match="is of the model other"):
-        check_on(fit(observed(50, (1, 1, 1), 0), "other"), many(5))
+        check_on(fit(observed(50, (1, 1, 1, 1), 0), "other"), many(5))
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=10), st.floats(0, 1))
 def test_a_chance_is_one(scores, area):
-    curve = Curve(model="m", mean=(0, 0, 0), scale=(0.01, 0.01, 0.01), weights=(9, 9, 9), intercept=0)
+    curve = Curve(model="m", mean=(0, 0, 0, 0), scale=(0.01,) * 4, weights=(9, 9, -9, 9), intercept=0)
     assert all(0 <= chance <= 1 for chance in curve.matches(sorted(scores, reverse=True), area))
