@@ -185,23 +185,30 @@ def _queries(outcome: Outcome, pictures: Pictures) -> Iterator[str]:
         for answered in worst(runs[0])[:SHOWN_QUERIES]:
             yield _query([(runs[0].name, answered)], pictures)
         return
-    others = {each.question.key: each for each in runs[1].answers}
-    changed: dict[str, list[tuple[Answered, Answered]]] = {"Better": [], "Worse": []}
-    for answered in runs[0].answers:
-        other = others[answered.question.key]
-        before, after = rank(answered), rank(other)
-        if (before == 1) != (after == 1) and not answered.question.is_scene:
-            changed["Better" if after == 1 else "Worse"].append((answered, other))
-    for word, pairs in changed.items():
-        yield f"<h2>{word} with {escape(runs[1].name)}: {len(pairs):,} photos</h2>"
+    for title, pairs in _pairs(runs[0], runs[1]).items():
+        yield f"<h2>{escape(title)}: {len(pairs):,} photos</h2>"
         for pair in pairs[: SHOWN_QUERIES // 2]:
             yield _query(list(zip((run.name for run in runs), pair, strict=True)), pictures)
 
 
+def _pairs(before: Run, after: Run) -> dict[str, list[tuple[Answered, Answered]]]:
+    """Return the answers of both by what became of them, those that both got right left out."""
+    others = {each.question.key: each for each in after.answers}
+    wrong = worst(before)
+    pairs = [(each, others[each.question.key]) for each in wrong]
+    lost = [each for each in worst(after) if each.question.key not in {other.question.key for other in wrong}]
+    firsts = {each.question.key: each for each in before.answers}
+    return {
+        f"Better with {after.name}": [pair for pair in pairs if rank(pair[1]) == 1],
+        f"Worse with {after.name}": [(firsts[each.question.key], each) for each in lost],
+        "Wrong with both": [pair for pair in pairs if rank(pair[1]) != 1],
+    }
+
+
 def worst(run: Run) -> list[Answered]:
     """Return the questions whose main list does not begin with a right product, the surest mistake first."""
-    wrong = [each for each in run.answers if rank(each) != 1 and each.main.products and not each.question.is_scene]
-    return sorted(wrong, key=lambda each: (rank(each) is not None, -each.main.products[0].score))
+    wrong = [each for each in run.answers if rank(each) != 1 and not each.question.is_scene]
+    return sorted(wrong, key=lambda each: (rank(each) is not None, *(-found.score for found in each.main.products[:1])))
 
 
 def rank(answered: Answered) -> int | None:
