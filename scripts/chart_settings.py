@@ -1,4 +1,4 @@
-"""Write what helm/shoplens knows of the settings: their defaults and their JSON schema.
+"""Write what helm/shoplens knows of the code: the settings' defaults and JSON schema, the rights of `shoplens cluster`.
 
     python -m scripts.chart_settings [--check]
 
@@ -10,16 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
+from serve_app.cluster.rights import RULES, Scope
 from serve_app.config import Config
 
 CHART = Path(__file__).parents[1] / "helm" / "shoplens"
 DEFAULTS = CHART / "files" / "settings.yaml"
 SCHEMA = CHART / "values.schema.json"
-HEAD = "# Made of serve_app/config.py by python -m scripts.chart_settings.\n"
+RIGHTS = CHART / "files" / "rights.yaml"
+HEAD = "# Made of {} by python -m scripts.chart_settings.\n"
 
 HOME = "/home/shoplens"
 IN_A_CLUSTER: dict[str, Any] = {
@@ -39,7 +41,7 @@ SET_BY_CHART = {
 
 
 def main() -> int:
-    """Write both files; with --check exit with 1 where one is out of date, and write nothing."""
+    """Write the files; with --check exit with 1 where one is out of date, and write nothing."""
     arguments = _arguments()
     stale = [path for path, text in wanted().items() if path.read_text(encoding="utf-8") != text]
     for path in stale:
@@ -55,9 +57,23 @@ def wanted() -> dict[Path, str]:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     schema["properties"]["config"] = config_schema()
     return {
-        DEFAULTS: HEAD + yaml.safe_dump(defaults(), sort_keys=False, allow_unicode=True),
+        DEFAULTS: _made_of("serve_app/config.py", defaults()),
+        RIGHTS: _made_of("serve_app/cluster/rights.py", {scope: rules(scope) for scope in get_args(Scope)}),
         SCHEMA: json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
     }
+
+
+def _made_of(source: str, values: Any) -> str:
+    return HEAD.format(source) + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def rules(scope: Scope) -> list[dict[str, Any]]:
+    """Return the rules of a Role for what the commands read there."""
+    return [
+        {"apiGroups": [rule.group], "resources": list(rule.resources), "verbs": list(rule.verbs)}
+        for rule in RULES
+        if rule.scope == scope
+    ]
 
 
 def defaults() -> dict[str, Any]:

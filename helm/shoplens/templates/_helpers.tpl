@@ -184,3 +184,16 @@ applications:
 {{- end -}}
 {{- $paths | toJson -}}
 {{- end -}}
+
+{{/* Subjects of the bindings for people who operate the release. */}}
+{{- define "shoplens.operators" -}}
+{{- range .Values.operators.subjects }}
+- kind: {{ .kind }}
+  name: {{ .name | quote }}
+  {{- if eq .kind "ServiceAccount" }}
+  namespace: {{ default $.Release.Namespace .namespace }}
+  {{- else }}
+  apiGroup: rbac.authorization.k8s.io
+  {{- end }}
+{{- end }}
+{{- end -}}
