@@ -36,6 +36,8 @@ from serve_app.weights.loader import embedder_files, fingerprint
 
 KILLS, QUICK_KILLS = 20, 3
 QUICK_IMAGES = 96
+REACHED = 0.9
+"""Part of the images that is acknowledged however often it is killed: what was stored and not acknowledged is not again."""
 MOST_STARTS = 100
 """An import that is not done after so many is given up."""
 AWAY_S = 2.0
@@ -110,7 +112,7 @@ def run(arguments: argparse.Namespace, folder: Path, console: Console) -> Report
     if quick:
         images = images[:: max(1, len(images) // QUICK_IMAGES)][:QUICK_IMAGES]
     draw = random.Random(seed)
-    moments = sorted(draw.sample(range(1, len(images)), kills))
+    moments = sorted(draw.sample(range(1, int(REACHED * len(images))), kills))
     report = Report("drills import", {"images": len(images), "kills": kills, "seed": seed})
     print(f"seed {seed}: kills after {', '.join(map(str, moments))} acknowledged images", flush=True)
     manifest = folder / "catalogue.csv"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -152,6 +153,10 @@ def _ray(config: Config, address: str | None) -> Iterator[None]:
             "include_dashboard": False,
         }
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if address is None:
+        # Ray writes as an error, past all loggers, that a worker which may be started again has its arguments in the
+        # object store: they are this process's, and are there as long as it is.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         ray.init(address=address or "local", **options)
     except Exception as error:  # Ray's own errors at start are of no class below it
