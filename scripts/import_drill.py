@@ -37,7 +37,7 @@ from serve_app.weights.loader import embedder_files, fingerprint
 KILLS, QUICK_KILLS = 20, 3
 QUICK_IMAGES = 96
 REACHED = 0.9
-"""Part of the images that is acknowledged however often it is killed: some are stored just before, and unchanged after."""
+"""Part of the images that is acknowledged however often it is killed: some are stored before, and unchanged after."""
 MOST_STARTS = 100
 """An import that is not done after so many is given up."""
 AWAY_S = 2.0
