@@ -11,9 +11,11 @@ import json
 import logging
 import os
 import pickle
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -57,6 +59,8 @@ RESTARTS = 3
 A worker has to be started again by Ray: of one that ends while it has nothing to do, Ray Data 2.60 takes no notice,
 and waits for it (actor_pool_map_operator.py, `_update_running_actor_state`).
 """
+
+_CORE_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 
 # Rows of the pipeline. Arrow is to guess no types: entries and outcomes are JSON texts, images are pickled.
 BLOCK = "block"
@@ -153,18 +157,43 @@ def _ray(config: Config, address: str | None) -> Iterator[None]:
             "include_dashboard": False,
         }
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    if address is None:
-        # Ray writes as an error, past all loggers, that a worker which may be started again has its arguments in the
-        # object store: they are this process's, and are there as long as it is.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        ray.init(address=address or "local", **options)
+        with nullcontext() if address else _core_kept_quiet():
+            ray.init(address=address or "local", **options)
     except Exception as error:  # Ray's own errors at start are of no class below it
         raise StageUnavailable(f"Ray can't be reached: {error}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _core_kept_quiet() -> Iterator[None]:
+    """Let the part of Ray's core that lives in this process write nothing but its end to standard error.
+
+    It writes there, past all loggers, as an error of each worker that may be started again, that its arguments are in
+    the object store: they are this process's, and are there as long as it is. The level is read when Ray connects, and
+    said on standard error too. Of this process alone: what os.putenv sets isn't passed on by subprocess.
+    """
+    if _CORE_LEVEL in os.environ:
+        yield
+        return
+    os.putenv(_CORE_LEVEL, "fatal")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as written:
+            os.dup2(written.fileno(), 2)
+            try:
+                yield
+            finally:
+                os.dup2(stderr, 2)
+                written.seek(0)
+                os.write(2, b"".join(line for line in written if _CORE_LEVEL.encode() not in line))
+    finally:
+        os.close(stderr)
+        os.unsetenv(_CORE_LEVEL)
 
 
 def _pipeline(config: Config, work: Work, base: str, target: Target, done: _Rows, *, restarts: int) -> ray.data.Dataset:
