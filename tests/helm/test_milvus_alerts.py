@@ -41,9 +41,29 @@ def test_rules_and_dashboard_name_metrics_that_a_server_showed() -> None:
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     expressions += [rule["expr"] for rule in _rules()]
     named = {name for expression in expressions for name in re.findall(r"([a-z][a-z0-9_]+)\{", expression)}
-    seen = {line for line in (HERE / "metrics-2.3.5.txt").read_text().splitlines() if not line.startswith("#")}
+    scrapes = ("metrics-2.3.5.txt", "metrics-etcd-3.4.23.txt")
+    seen = {line for name in scrapes for line in (HERE / name).read_text().splitlines() if not line.startswith("#")}
     assert named - OTHERS - seen == UNCHECKED
     assert not UNCHECKED & seen
+
+
+def test_etcds_metrics_have_a_port_that_is_open_to_monitoring_alone(render: Callable[..., list[Document]]) -> None:
+    documents = render("team")
+    (monitor,) = [each for each in documents if each["kind"] == "PodMonitor"]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["milvus"]
+    environment = {each["name"]: each["value"] for each in values["etcd"]["extraEnvVars"]}
+    assert environment["ETCD_LISTEN_METRICS_URLS"] == f"http://0.0.0.0:{endpoint['targetPort']}"
+    (policy,) = [each for each in documents if each["kind"] == "NetworkPolicy" and "etcd" in each["metadata"]["name"]]
+    opened = {
+        port["port"]
+        for rule in policy["spec"]["ingress"]
+        for port in rule.get("ports", ())
+        if "namespaceSelector" in str(rule)
+    }
+    assert opened == {endpoint["targetPort"]}
+    labels = monitor["spec"]["selector"]["matchLabels"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
 
 
 def test_every_panel_shows_one_release() -> None:
