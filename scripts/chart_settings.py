@@ -15,7 +15,7 @@ from typing import Any, get_args
 import yaml
 
 from serve_app.cluster.rights import RULES, Scope
-from serve_app.config import Config
+from serve_app.config import SECRETS, Config
 
 CHART = Path(__file__).parents[1] / "helm" / "shoplens"
 DEFAULTS = CHART / "files" / "settings.yaml"
@@ -30,14 +30,12 @@ IN_A_CLUSTER: dict[str, Any] = {
     "detector": {"weights": "/opt/shoplens/weights/yolo26n.pt"},
 }
 """What the chart's ports, volumes and image fix; it stands in no value."""
-SECRETS = {"milvus": {"password"}, "feed": {"kafka_password"}}
 SET_BY_CHART = {
     "": {"data_dir", "log_file"},
     "http": {"host", "port", "metrics_port"},
-    "milvus": {"uri", "more_uris", "user", "password", "password_file"},
-    "feed": {"kafka_password"},
+    "milvus": {"uri", "more_uris", "user", "password_file"},
 }
-"""Settings that are no key of the chart's `config`, by section."""
+"""Settings that are no key of the chart's `config`, by section; secrets are none either."""
 
 
 def main() -> int:
@@ -78,9 +76,9 @@ def rules(scope: Scope) -> list[dict[str, Any]]:
 
 def defaults() -> dict[str, Any]:
     """Return every setting but secrets, as it is in a cluster where nobody sets another."""
-    values: dict[str, Any] = Config.model_construct(**_sections()).model_dump(
-        mode="json", by_alias=True, exclude=SECRETS
-    )
+    values: dict[str, Any] = Config.model_construct(**_sections()).model_dump(mode="json", by_alias=True)
+    for section, name in SECRETS:
+        del values[section][name]
     return values
 
 
@@ -101,6 +99,8 @@ def config_schema() -> dict[str, Any]:
         part = schema["properties"][section] if section else schema
         for name in names:
             del part["properties"][name]
+    for section, name in SECRETS:
+        del schema["properties"][section]["properties"][name]
     return schema | {"title": "Settings", "description": "As in a file of settings."}
 
 

@@ -439,12 +439,13 @@ def _wrong(error: ValidationError) -> BadConfig:
     return BadConfig(f"the settings are wrong: {problems}")
 
 
-_SECRETS = (
+SECRETS = (
     ("milvus", "password"),
     ("store", "redis_password"),
     ("store", "signing_key"),
     ("feed", "kafka_password"),
 )
+"""Section and name of what comes only from the environment, or a file of its own."""
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -454,7 +455,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise BadConfig(f"{path} can't be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise BadConfig(f"{path} must hold settings as `name: value` lines")
-    for section, name in _SECRETS:
+    for section, name in SECRETS:
         if name in (values.get(section) or {}):
             variable = f"SHOPLENS_{section}__{name}".upper()
             raise BadConfig(f"{section}.{name} may not stand in a file of settings; use {variable}")
