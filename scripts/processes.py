@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -19,8 +20,16 @@ HTTP_TIMEOUT_S = 2.0
 POLL_S = 0.2
 
 
+CAUSE = re.compile(r"^(panic|fatal error|runtime|terminate called|SIG[A-Z]+):?\b|what\(\):")
+"""The line of a log in which a program in Go or C++ says what ends it."""
+
+
 class CantStart(RuntimeError):
     """Say why a server can't be started, and what to do."""
+
+
+class Crashed(CantStart):
+    """Say which signal ended a server at its start."""
 
 
 class Processes:
@@ -97,7 +106,8 @@ class Processes:
         while time.monotonic() < deadline:
             if self.pid(name) is None:
                 code = self._running[name].returncode if name in self._running else None
-                raise CantStart(f"{name} ended with {code}; the end of {self.log(name)}:\n{self._log_tail(name)}")
+                told = f"{name} ended with {code}; {self.log(name)}:\n{self._log_tail(name)}"
+                raise Crashed(told) if code is not None and code < 0 else CantStart(told)
             if healthy():
                 return
             time.sleep(POLL_S)
@@ -107,7 +117,9 @@ class Processes:
 
     def _log_tail(self, name: str) -> str:
         lines = self.log(name).read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(lines[-LOG_TAIL_LINES:])
+        # Go tells the cause of a crash first, and then what each of some hundred goroutines did.
+        causes = [line for line in lines if CAUSE.search(line)]
+        return "\n".join([*causes[:LOG_TAIL_LINES], *lines[-LOG_TAIL_LINES:]])
 
 
 def check_loopback_only() -> None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 from pathlib import Path
 from types import TracebackType
 
 from scripts.kafka_broker import fetch_kafka
 from scripts.milvus_binary import unpack_milvus, write_settings
 from scripts.milvus_cluster import MilvusCluster
-from scripts.processes import CantStart, Processes, answers, check_free, check_loopback_only
+from scripts.processes import CantStart, Crashed, Processes, answers, check_free, check_loopback_only
 
 __all__ = ["CantStart", "MilvusCluster", "MilvusStandalone", "check_loopback_only", "main"]
 
@@ -69,7 +70,15 @@ class MilvusStandalone:
             "MILVUS_RUN_DIR": str(self.workdir / "run"),
         }
         try:
-            self._processes.start(NAME, [binaries / "milvus", "run", "standalone"], environ=environ, cwd=self.workdir)
+            self._start(binaries / "milvus", environ)
+        except Crashed as crash:
+            # Milvus 2.3.5 was seen to abort at its start on a busy machine; whoever runs it starts it again.
+            print(f"once more: {crash}", file=sys.stderr)
+            self._start(binaries / "milvus", environ)
+
+    def _start(self, binary: Path, environ: dict[str, str]) -> None:
+        try:
+            self._processes.start(NAME, [binary, "run", "standalone"], environ=environ, cwd=self.workdir)
             self._processes.wait_until_healthy(NAME, lambda: answers(HEALTH_PORT, "/healthz", b"OK"), START_DEADLINE_S)
         except BaseException:
             self.kill()

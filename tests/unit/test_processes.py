@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.processes import CantStart, Processes
+from scripts.processes import CantStart, Crashed, Processes
 
 DEADLINE_S = 20
 FOREVER = ["sleep", "1000"]
@@ -77,6 +77,13 @@ def test_what_it_said_last_is_told(processes: Processes) -> None:
     # It may be gone before anyone asks for its pid.
     processes.start("one", ("sh", "-c", "echo no room >&2; exit 3"), environ=os.environ, cwd=Path.cwd())
     with pytest.raises(CantStart, match=r"one ended with 3(?s:.*)no room"):
+        processes.wait_until_healthy("one", lambda: False, DEADLINE_S)
+
+
+def test_a_crash_is_told_from_an_error_and_its_cause_from_what_all_threads_did(processes: Processes) -> None:
+    script = "echo 'fatal error: no thread'; seq 100; kill -ABRT $$"
+    processes.start("one", ("sh", "-c", script), environ=os.environ, cwd=Path.cwd())
+    with pytest.raises(Crashed, match=r"one ended with -6(?s:.*)\nfatal error: no thread\n86\n"):
         processes.wait_until_healthy("one", lambda: False, DEADLINE_S)
 
 
