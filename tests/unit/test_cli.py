@@ -30,7 +30,14 @@ def test_exit_code_tells_whose_turn_it_is(error, code):
 def test_every_command_has_help():
     names = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert names == {"serve", "import", "feed", "plan", "search"}
-    assert {group.name for group in app.registered_groups} == {"index", "rates", "weights", "cluster", "evaluate"}
+    assert {group.name for group in app.registered_groups} == {
+        "index",
+        "keys",
+        "rates",
+        "weights",
+        "cluster",
+        "evaluate",
+    }
     assert all(command.callback.__doc__ for command in app.registered_commands)
 
 
