@@ -188,6 +188,44 @@ class HttpConfig(Section):
     )
 
 
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:\d{1,5})?)$")]
+
+
+class AuthConfig(Section):
+    """Who may call, and how often."""
+
+    keys: SecretStr = Field(
+        SecretStr(""), description="lines of `shoplens keys new`, only from SHOPLENS_AUTH__KEYS or keys_file"
+    )
+    keys_file: Path | None = Field(None, description="file that holds them; read again when it changes")
+    anonymous_search: bool = Field(
+        False,
+        description="let everyone search who can reach the service; beyond loopback it starts only with keys, with "
+        "this, or with `public`",
+    )
+    public: bool = Field(
+        False, description="let pages of this service and of `origins` search without a key, by upload and own token"
+    )
+    origins: tuple[Origin, ...] = Field(
+        (), description="pages that may call from a browser (CORS), as https://shop.example.com, or `*`"
+    )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="networks of proxies whose X-Forwarded-For is believed, as `10.0.0.0/8`; for `public`"
+    )
+    requests_per_minute_per_key: int = Field(
+        600, ge=1, description="requests of each key whose line says nothing else; more are answered 429"
+    )
+    requests_per_minute_per_address: int = Field(
+        60, ge=1, description="`public` requests of each client address (IPv6: its /64); more are answered 429"
+    )
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> Self:
+        if self.public and self.anonymous_search:
+            raise ValueError("anonymous_search lets everyone do what public would; set one of the two")
+        return self
+
+
 class TracingConfig(Section):
     """Where OpenTelemetry traces go."""
 
@@ -357,6 +395,7 @@ class Config(BaseSettings):
         None, description="JSON log; default: standard error, for `serve` on a laptop DATA_DIR/logs"
     )
     http: HttpConfig = HttpConfig()
+    auth: AuthConfig = AuthConfig()
     tracing: TracingConfig = TracingConfig()
     limits: LimitsConfig = LimitsConfig()
     degradation: DegradationConfig = DegradationConfig()
@@ -440,6 +479,7 @@ def _wrong(error: ValidationError) -> BadConfig:
 
 
 _SECRETS = (
+    ("auth", "keys"),
     ("milvus", "password"),
     ("store", "redis_password"),
     ("store", "signing_key"),

@@ -10,8 +10,14 @@
     │   ├── Truncated            422 truncated
     │   ├── BadParameter         422 bad_parameter
     │   └── PhotoExpired         410 photo_expired
+    ├── NotAllowed               the caller may not do this
+    │   ├── KeyRequired          401 key_required
+    │   ├── KeyUnknown           401 key_unknown
+    │   ├── Forbidden            403 forbidden
+    │   └── OriginRefused        403 origin_refused
     ├── Unavailable              worth trying again
     │   ├── Overloaded           429 overloaded
+    │   ├── QuotaExceeded        429 quota_exceeded
     │   ├── IndexMissing         503 index_missing
     │   ├── MilvusUnavailable    503 milvus_unavailable
     │   │   └── FailingOver      503 milvus_unavailable: a proxy answers that the index can't
@@ -105,6 +111,31 @@ class PhotoExpired(BadInput):
     code = "photo_expired"
 
 
+class NotAllowed(ShoplensError):
+    status = 403
+    code = "forbidden"
+
+
+class KeyRequired(NotAllowed):
+    status = 401
+    code = "key_required"
+
+
+class KeyUnknown(NotAllowed):
+    status = 401
+    code = "key_unknown"
+
+
+class Forbidden(NotAllowed):
+    code = "forbidden"
+
+
+class OriginRefused(NotAllowed):
+    """A page of this origin may not call without a key."""
+
+    code = "origin_refused"
+
+
 class Unavailable(ShoplensError):
     status = 503
     code = "stage_unavailable"
@@ -114,6 +145,13 @@ class Unavailable(ShoplensError):
 class Overloaded(Unavailable):
     status = 429
     code = "overloaded"
+
+
+class QuotaExceeded(Unavailable):
+    """The caller has made all requests that it may make for now."""
+
+    status = 429
+    code = "quota_exceeded"
 
 
 class IndexMissing(Unavailable):
