@@ -30,12 +30,19 @@ IN_A_CLUSTER: dict[str, Any] = {
     "detector": {"weights": "/opt/shoplens/weights/yolo26n.pt"},
 }
 """What the chart's ports, volumes and image fix; it stands in no value."""
-SECRETS = {"milvus": {"password"}, "feed": {"kafka_password"}}
+SECRETS = {
+    "auth": {"keys"},
+    "milvus": {"password"},
+    "feed": {"kafka_password"},
+    "store": {"redis_password", "signing_key"},
+}
 SET_BY_CHART = {
     "": {"data_dir", "log_file"},
     "http": {"host", "port", "metrics_port"},
+    "auth": {"keys", "keys_file", "anonymous_search", "public", "origins", "trusted_proxies"},
     "milvus": {"uri", "more_uris", "user", "password", "password_file"},
     "feed": {"kafka_password"},
+    "store": {"redis_password", "signing_key"},
 }
 """Settings that are no key of the chart's `config`, by section."""
 

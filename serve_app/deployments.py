@@ -25,6 +25,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from serve_app import telemetry
 from serve_app.admission import Admission
 from serve_app.api.service import IndexView
+from serve_app.callers import make_access
 from serve_app.collection import IndexState, alias
 from serve_app.config import Config, SearchParams
 from serve_app.coverage import PARTIAL_INDEX
@@ -37,7 +38,7 @@ from serve_app.errors import (
     ShoplensError,
 )
 from serve_app.filters import Filter
-from serve_app.keeping import NOBODY
+from serve_app.limiting import Quotas
 from serve_app.market import make_markets
 from serve_app.milvus.importing import import_pymilvus
 from serve_app.objects import Focus
@@ -212,6 +213,7 @@ class Ingress:
         self.fingerprint = fingerprint
         self.max_body_bytes = config.limits.max_body_bytes
         self.markets = make_markets(config)
+        self.access = make_access(config)
         self._config = config
         most = config.ingress.max_in_flight
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}
@@ -225,7 +227,9 @@ class Ingress:
             price_band=config.ranking.price_band,
             refused=() if config.degradation.partial_index else (PARTIAL_INDEX,),
         )
-        photos = Photos(make_store(config.store), config.store.timeout_s)
+        store = make_store(config.store)
+        self.quotas = Quotas(store, config.store.timeout_s)
+        photos = Photos(store, config.store.timeout_s)
         paging = Paging(pipeline, stages, photos, fingerprint)
         self._sessions = Sessions(pipeline, photos, paging, signing_key(config.store))
         self._admission = Admission(
@@ -263,14 +267,14 @@ class Ingress:
 
         return create_app(self)
 
-    async def search(self, photo: bytes, query: Query) -> Answer:
-        return await self._admitted(lambda terms: self._sessions.search(NOBODY, photo, query, terms))
+    async def search(self, owner: str, photo: bytes, query: Query) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.search(owner, photo, query, terms))
 
-    async def search_again(self, token: str, query: Query) -> Answer:
-        return await self._admitted(lambda terms: self._sessions.search_again(NOBODY, token, query, terms))
+    async def search_again(self, owner: str, token: str, query: Query) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.search_again(owner, token, query, terms))
 
-    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
-        return await self._admitted(lambda terms: self._sessions.page(NOBODY, cursor, top_k, query, terms))
+    async def page(self, owner: str, cursor: str, top_k: int, query: Query | None) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.page(owner, cursor, top_k, query, terms))
 
     async def _admitted(self, work: Callable[[Terms], Awaitable[Answer]]) -> Answer:
         with self._meter.call():

@@ -38,6 +38,8 @@ def problem_response(error: ShoplensError, request_id: str) -> JSONResponse:
     """Answer one of our errors, with `Retry-After` in whole seconds, rounded up."""
     retry_ms = None if error.retry_after_s is None else math.ceil(error.retry_after_s * 1000)
     headers = {} if retry_ms is None else {"Retry-After": str(math.ceil(retry_ms / 1000))}
+    if error.status == http.HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
     return _response(error.status, error.code, error.message, request_id, retry_ms, headers)
 
 

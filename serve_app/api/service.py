@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from serve_app.callers import Access
+from serve_app.limiting import Quotas
 from serve_app.market import Markets
 from serve_app.pipeline import Answer, Query
 
@@ -22,16 +24,18 @@ class Service(Protocol):
     fingerprint: str
     max_body_bytes: int
     markets: Markets
+    access: Access
+    quotas: Quotas
 
-    async def search(self, photo: bytes, query: Query) -> Answer:
-        """Search with a compressed photo, within the deadline."""
+    async def search(self, owner: str, photo: bytes, query: Query) -> Answer:
+        """Search with a compressed photo, within the deadline; its token is to be the owner's."""
         ...
 
-    async def search_again(self, token: str, query: Query) -> Answer:
-        """Search with a photo that was sent before."""
+    async def search_again(self, owner: str, token: str, query: Query) -> Answer:
+        """Search with a photo that its owner sent before."""
         ...
 
-    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
+    async def page(self, owner: str, cursor: str, top_k: int, query: Query | None) -> Answer:
         """Return the page that a cursor points to; `query` is what is asked for beside it, None for nothing."""
         ...
 

@@ -16,9 +16,13 @@ from serve_app.api.examples import REQUESTS
 from serve_app.api.parameters import NOT_YET
 from serve_app.api.service import IndexView
 from serve_app.api.wire import DEGRADED, SearchAnswer
+from serve_app.callers import make_access
+from serve_app.config import AuthConfig, Config
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source
 from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded, PhotoExpired
 from serve_app.filters import Filter
+from serve_app.keeping import Bounds, ShelfStore
+from serve_app.limiting import Quotas
 from serve_app.market import Markets
 from serve_app.money import PriceRange
 from serve_app.objects import Focus, ObjectList
@@ -54,23 +58,32 @@ class FakeService:
     max_body_bytes = 1000
 
     def __init__(
-        self, outcome: Answer | Exception = ANSWER, missing: IndexView | None = None, rates: Rates = NO_RATES
+        self,
+        outcome: Answer | Exception = ANSWER,
+        missing: IndexView | None = None,
+        rates: Rates = NO_RATES,
+        auth: AuthConfig | None = None,
     ) -> None:
+        self.access = make_access(Config(auth=auth or AuthConfig()))
+        self.quotas = Quotas(ShelfStore(Bounds(10**6, 10**6, 900), clock=lambda: 0.0), timeout_s=5)
         self.markets = Markets(lambda: rates, today=lambda: date(2026, 11, 1))
         self.outcome = outcome
         self.missing = missing
         self.searches: list[tuple[bytes | str, Query]] = []
         self.pages: list[tuple[str, int, Query | None]] = []
+        self.owners: list[str] = []
         self.counted: list[str] = []
 
-    async def search_again(self, token: str, query: Query) -> Answer:
-        return await self.search(token, query)
+    async def search_again(self, owner: str, token: str, query: Query) -> Answer:
+        return await self.search(owner, token, query)
 
-    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
+    async def page(self, owner: str, cursor: str, top_k: int, query: Query | None) -> Answer:
+        self.owners.append(owner)
         self.pages.append((cursor, top_k, query))
         return ANSWER
 
-    async def search(self, photo: bytes | str, query: Query) -> Answer:
+    async def search(self, owner: str, photo: bytes | str, query: Query) -> Answer:
+        self.owners.append(owner)
         self.searches.append((photo, query))
         if isinstance(self.outcome, Exception):
             raise self.outcome
@@ -92,7 +105,7 @@ class FakeService:
 def request(service: FakeService, method: str, path: str, **options) -> httpx.Response:
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
             return await client.request(method, path, **options)
 
     return asyncio.run(send())
