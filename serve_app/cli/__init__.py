@@ -234,8 +234,18 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except ShoplensError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error.message}", markup=False)
+        _say(error.message)
         sys.exit(exit_code(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "serve_app").partition(".")[0]
+        if package == "serve_app":
+            raise
+        _say(f"this needs {package}, which is not installed; pip install 'shoplens[serve]' brings it")
+        sys.exit(EXIT_SETUP)
+
+
+def _say(message: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {message}", markup=False)
 
 
 def exit_code(error: ShoplensError) -> int:
