@@ -76,7 +76,7 @@ def router(service: Service, guard: Guard) -> APIRouter:
         market = _market(service, request, parameters)
         answer = await _answer(service, caller.owner, upload.photo, parameters, market)
         service.count("ok", answer.timings_ms, answer.degraded)
-        log.info("search", extra=_log_fields(request_id, answer, len(upload.photo or b"")))
+        log.info("search", extra=_log_fields(request_id, caller, answer, len(upload.photo or b"")))
         response.headers["Content-Language"] = market.reader.tag
         response.headers["Vary"] = ACCEPT_LANGUAGE
         return search_answer(answer, request_id, market)
@@ -112,10 +112,11 @@ async def _answer(
     return await service.search(owner, photo, query)
 
 
-def _log_fields(request_id: str, answer: pipeline.Answer, size_bytes: int) -> dict[str, Any]:
+def _log_fields(request_id: str, caller: Caller, answer: pipeline.Answer, size_bytes: int) -> dict[str, Any]:
     lists = [entry.products for entry in answer.lists if entry.products is not None]
     return {
         "request_id": request_id,
+        "caller": caller.name,
         "code": "ok",
         "photo_bytes": size_bytes,
         "objects": sum(entry.object.source is Source.DETECTOR for entry in answer.lists),

@@ -65,6 +65,14 @@ def test_photos_tokens_and_cursors_are_the_keys():
     assert service.owners == [SEARCHER.owner] * 3
 
 
+def test_log_says_who_searched_but_not_with_which_key(caplog):
+    caplog.set_level(logging.INFO)
+    send(FakeService(auth=KEYS), search(key=SEARCHING))
+    (record,) = [record for record in caplog.records if record.message == "search"]
+    assert record.caller == "app"
+    assert SEARCHING not in json.dumps(record.__dict__, default=str)
+
+
 def test_refusal_comes_before_the_body_is_read():
     read = []
 
