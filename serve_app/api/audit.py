@@ -27,10 +27,13 @@ class Write:
 
     caller: Caller
     action: str
-    products: list[str] = field(default_factory=list)
-    """Ids of what was to be written."""
+    products: list[dict[str, str]] = field(default_factory=list)
     failed: int = 0
-    """How many of them were not."""
+
+    def note(self, product_id: str, outcome: str, *, failed: bool = False) -> None:
+        """Add a product that was to be written, and what became of it: a result, or a problem's code."""
+        self.products.append({"product_id": product_id, "outcome": outcome})
+        self.failed += failed
 
 
 def audited(guard: Guard, action: str, role: Role = Role.WRITE) -> Any:

@@ -196,10 +196,10 @@ def writing(service: FakeService, outcome: Exception | None = None):
 
     @routes.put("/v1/things")
     async def put(write: Write = writes, _caller=again) -> dict[str, int]:
-        write.products += ["7", "8"]
         if outcome:
             raise outcome
-        write.failed = 1
+        write.note("7", "stored")
+        write.note("8", "not_an_image", failed=True)
         return {"written": 1}
 
     app.include_router(routes)
@@ -224,17 +224,9 @@ def test_every_write_leaves_a_line_that_says_who_wrote_what(caplog):
     (response,) = send(service, put(WRITING, **{"X-Request-ID": "r-1"}), app=writing(service))
     assert response.json() == {"written": 1}
     assert response.headers["ratelimit"].startswith('"key";r=599;')
-    assert lines(caplog) == [
-        {
-            "caller": "feed",
-            "role": "write",
-            "action": "upsert",
-            "products": ["7", "8"],
-            "count": 2,
-            "failed": 1,
-            "code": "ok",
-        }
-    ]
+    results = [{"product_id": "7", "outcome": "stored"}, {"product_id": "8", "outcome": "not_an_image"}]
+    told = {"caller": "feed", "role": "write", "action": "upsert", "code": "ok"}
+    assert lines(caplog) == [told | {"products": results, "count": 2, "failed": 1}]
     (record,) = [record for record in caplog.records if record.name == "serve_app.api.audit"]
     assert record.request_id == "r-1"
     assert WRITING not in json.dumps(record.__dict__, default=str)
