@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 from ray import serve
@@ -43,10 +43,11 @@ from serve_app.milvus.importing import import_pymilvus
 from serve_app.objects import Focus
 from serve_app.paging import Paging
 from serve_app.photos import Photos
-from serve_app.pipeline import Answer, Embedded, Found, Pipeline, Query, Sighting
+from serve_app.pipeline import Answer, Embedded, Found, Pipeline, Query, Sighting, Stored
 from serve_app.resilience import RetryBudget
 from serve_app.scaling import LoopMeter
 from serve_app.sessions import Sessions
+from serve_app.similar import Products
 from serve_app.stage_calls import StageCalls
 from serve_app.stages import WholePhoto, load_detector, load_embedder
 from serve_app.stores import make_store, signing_key
@@ -65,6 +66,8 @@ PATIENT_PART = 0.5
 """Part of a search's time that it may wait for others, or for replicas that are to come."""
 GRACE_S = 0.1
 """Stages end at a search's deadline by themselves, and say more of it."""
+
+T = TypeVar("T")
 
 Settings = dict[str, Any]
 """The settings as JSON; each replica adds secrets from its own environment."""
@@ -191,6 +194,10 @@ class Searcher(_Stage):
         with self._meter.call():
             return await self._index.refresh(model, ranked, terms)
 
+    async def product(self, model: str, product_id: str, vectors: bool, strong: bool, terms: Terms) -> Stored:
+        with self._meter.call():
+            return await self._index.product(model, product_id, vectors, strong, terms)
+
     async def __del__(self) -> None:
         await self._index.close()
 
@@ -228,6 +235,7 @@ class Ingress:
         photos = Photos(make_store(config.store), config.store.timeout_s)
         paging = Paging(pipeline, stages, photos, fingerprint)
         self._sessions = Sessions(pipeline, photos, paging, signing_key(config.store))
+        self._products = Products(pipeline, stages, fingerprint)
         self._admission = Admission(
             most=most, goal_s=config.ingress.latency_goal_s, last_s=math.inf, now_s=time.monotonic()
         )
@@ -272,11 +280,23 @@ class Ingress:
     async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
         return await self._admitted(lambda terms: self._sessions.page(NOBODY, cursor, top_k, query, terms))
 
-    async def _admitted(self, work: Callable[[Terms], Awaitable[Answer]]) -> Answer:
+    async def product(self, product_id: str, *, strong: bool) -> Stored:
+        return await self._admitted(lambda terms: self._products.product(product_id, strong, terms))
+
+    async def similar(self, product_id: str, query: Query) -> Answer:
+        async def work(terms: Terms) -> Answer:
+            return await self._sessions.begun(NOBODY, *await self._products.similar(product_id, query, terms))
+
+        return await self._admitted(work)
+
+    async def similar_page(self, product_id: str, cursor: str, top_k: int, query: Query | None) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.page(NOBODY, cursor, top_k, query, terms, product_id))
+
+    async def _admitted(self, work: Callable[[Terms], Awaitable[T]]) -> T:
         with self._meter.call():
             return await self._bounded(work)
 
-    async def _bounded(self, work: Callable[[Terms], Awaitable[Answer]]) -> Answer:
+    async def _bounded(self, work: Callable[[Terms], Awaitable[T]]) -> T:
         if self._missing:
             raise IndexMissing(self._index.reason)
         # Where no stage goes to zero, a new replica is there later than any search may wait for it.

@@ -9,6 +9,8 @@
     │   ├── NotAnImage           422 not_an_image
     │   ├── Truncated            422 truncated
     │   ├── BadParameter         422 bad_parameter
+    │   ├── UnknownProduct       404 unknown_product
+    │   ├── WritesClosed         403 writes_closed
     │   └── PhotoExpired         410 photo_expired
     ├── Unavailable              worth trying again
     │   ├── Overloaded           429 overloaded
@@ -98,6 +100,16 @@ class Truncated(BadInput):
 
 class BadParameter(BadInput):
     code = "bad_parameter"
+
+
+class UnknownProduct(BadInput):
+    status = 404
+    code = "unknown_product"
+
+
+class WritesClosed(BadInput):
+    status = 403
+    code = "writes_closed"
 
 
 class PhotoExpired(BadInput):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, Terms
+from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, StoredView, Terms
 from serve_app.errors import MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.money import PriceRange
@@ -98,6 +98,15 @@ class SearcherStage(Protocol):
         acknowledged before it.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """Hold the rows of one product, in the order of their ids; none where the index does not have it."""
+
+    rows: tuple[StoredView, ...]
+    watermark_ms: int
+    collection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

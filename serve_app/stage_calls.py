@@ -24,7 +24,7 @@ from serve_app.domain import PATIENT, Crops, Ranked, Terms
 from serve_app.errors import Overloaded, ShoplensError, StageUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.objects import Focus
-from serve_app.pipeline import Embedded, Found, Sighting
+from serve_app.pipeline import Embedded, Found, Sighting, Stored
 from serve_app.resilience import RetryBudget
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,12 @@ class StageCalls:
     async def refresh(self, model: str, ranked: Sequence[Ranked], terms: Terms = PATIENT) -> Found:
         found: Found = await self._call("Searcher", "refresh", model, ranked, terms)
         return found
+
+    async def product(
+        self, model: str, product_id: str, vectors: bool = False, strong: bool = False, terms: Terms = PATIENT
+    ) -> Stored:
+        stored: Stored = await self._call("Searcher", "product", model, product_id, vectors, strong, terms)
+        return stored
 
     def is_waking(self) -> bool:
         """Tell whether a stage that was quiet has not answered yet: it may be starting from zero."""

@@ -11,8 +11,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import __version__
-from serve_app.api import health, problems, search
-from serve_app.api.examples import ANSWER
+from serve_app.api import health, problems, products, search
+from serve_app.api.examples import ANSWERS
 from serve_app.api.service import Service
 from serve_app.api.uploads import JSON
 
@@ -30,17 +30,19 @@ def create_app(service: Service) -> FastAPI:
     )
     problems.install(app, lambda code: service.count(code, {}))
     app.include_router(search.router(service))
+    app.include_router(products.router(service))
     app.include_router(health.router(service))
     app.add_middleware(Identify)
     return app
 
 
 class Described(FastAPI):
-    """Give the description its answer's example whole: FastAPI leaves out what is null in it."""
+    """Give the description its answers' examples whole: FastAPI leaves out what is null in them."""
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
-        document["paths"][search.PATH]["post"]["responses"]["200"]["content"][JSON]["example"] = ANSWER
+        for (path, method), example in ANSWERS.items():
+            document["paths"][path][method]["responses"]["200"]["content"][JSON]["example"] = example
         return document
 
 

@@ -83,3 +83,40 @@ ANSWER: dict[str, Any] = {
     "degraded": [],
     "timings_ms": {"decode": 3.1, "detect": 21.0, "embed": 14.2, "search": 2.4, "total": 40.7},
 }
+
+PRODUCT: dict[str, Any] = {
+    "request_id": "0b6d7c3e-5a53-4f0e-9a55-7f0f1c0a4c11",
+    "index": {"collection": "products_7ec01fe19cd5_20261123T134529Z", "watermark": "2026-11-23T13:48:02.113Z"},
+    "updated_at": "2026-11-23T13:47:55.020Z",
+    "product": {
+        "product_id": "208",
+        "parent_id": "oak-chairs",
+        "images": [
+            {"image_id": "53319a479c5cfda653e5f1a4c86eec53", "url": "https://images.example.com/208-front.jpg"},
+            {"image_id": "front-sent", "url": None},
+        ],
+        "title": {"en": "Oak chair", "de": "Eichenstuhl"},
+        "category": "Living/Chairs",
+        "price": {"amount": "19.90", "currency": "EUR"},
+        "in_stock": True,
+        "attributes": {"colour": "oak", "legs": 4},
+    },
+}
+
+SIMILAR: dict[str, Any] = {
+    "request_id": "5be3e8a1-30a2-4f5b-8f0c-07c7d28b1e64",
+    "product_id": "207",
+    "model": "7ec01fe19cd5",
+    "index": {"collection": "products_7ec01fe19cd5_20261123T134529Z", "watermark": "2026-11-23T13:48:02.113Z"},
+    "products": ANSWER["objects"][0]["products"],
+    "next": _CURSOR,
+    "degraded": [],
+    "timings_ms": {"search": 4.1, "total": 4.1},
+}
+
+ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
+    ("/v1/search", "post"): ANSWER,
+    ("/v1/products/{product_id}", "get"): PRODUCT,
+    ("/v1/products/{product_id}/similar", "get"): SIMILAR,
+}
+"""What is answered with 200, by path and method."""

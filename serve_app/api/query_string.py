@@ -61,10 +61,15 @@ def merged(query: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
     return {**query, **body}
 
 
-def query_documentation() -> list[dict[str, Any]]:
-    """Return the parameters as OpenAPI describes those of a query string."""
+def query_documentation(*, only: Iterable[str] = (), but: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Return the parameters, those of `only` where it names any, as OpenAPI describes those of a query string."""
     described = Parameters.model_json_schema()["properties"]
-    return [_documented(QUERY_NAMES.get(name, name), dict(schema)) for name, schema in described.items()]
+    wanted, left_out = tuple(only) or tuple(described), tuple(but)
+    return [
+        _documented(QUERY_NAMES.get(name, name), dict(schema))
+        for name, schema in described.items()
+        if name in wanted and name not in left_out
+    ]
 
 
 def _documented(name: str, schema: dict[str, Any]) -> dict[str, Any]:

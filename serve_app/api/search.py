@@ -25,6 +25,8 @@ PATH = "/v1/search"
 ACCEPT_LANGUAGE = "Accept-Language"
 _STATUSES = {
     400: "empty_body",
+    403: "writes_closed",
+    404: "unknown_product",
     410: "photo_expired",
     413: "photo_too_large, too_many_pixels",
     415: "unsupported_type",
@@ -34,9 +36,14 @@ _STATUSES = {
     503: "index_missing, milvus_unavailable, stage_unavailable",
     504: "deadline_exceeded",
 }
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": f"Problem with code {codes}"} for status, codes in _STATUSES.items()
-}
+
+
+def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the problems that a route answers with these statuses."""
+    return {status: {"model": Problem, "description": f"Problem with code {_STATUSES[status]}"} for status in statuses}
+
+
+PROBLEMS = problems_of(400, 410, 413, 415, 422, 429, 500, 503, 504)
 _PHOTO = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP"}
 _BODY = {
     "parameters": query_documentation(),
@@ -62,22 +69,28 @@ def router(service: Service) -> APIRouter:
         request_id = request_id_of(request)
         # Before the body: nobody should upload a photo only to learn that a parameter is wrong.
         values = query_values(request.query_params.multi_items())
-        _market(service, request, read_parameters(values))
+        market_of(service, request, read_parameters(values))
         upload = await read_upload(request, service.max_body_bytes)
         parameters = read_parameters(merged(values, upload.values))
-        market = _market(service, request, parameters)
+        market = market_of(service, request, parameters)
         answer = await _answer(service, upload.photo, parameters, market)
         service.count("ok", answer.timings_ms, answer.degraded)
         log.info("search", extra=_log_fields(request_id, answer, len(upload.photo or b"")))
-        response.headers["Content-Language"] = market.reader.tag
-        response.headers["Vary"] = ACCEPT_LANGUAGE
+        show_market(response, market)
         return search_answer(answer, request_id, market)
 
     return routes
 
 
-def _market(service: Service, request: Request, parameters: Parameters) -> Market:
+def market_of(service: Service, request: Request, parameters: Parameters) -> Market:
+    """Return the market that a request is for; raises BadParameter."""
     return service.markets.of(parameters.language, request.headers.get(ACCEPT_LANGUAGE), parameters.currency)
+
+
+def show_market(response: Response, market: Market) -> None:
+    """Say in the headers for which language an answer is, and that another reader may get another one."""
+    response.headers["Content-Language"] = market.reader.tag
+    response.headers["Vary"] = ACCEPT_LANGUAGE
 
 
 async def _answer(service: Service, photo: bytes | None, parameters: Parameters, market: Market) -> pipeline.Answer:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from serve_app.market import Markets
-from serve_app.pipeline import Answer, Query
+from serve_app.pipeline import Answer, Query, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,18 @@ class Service(Protocol):
 
     async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
         """Return the page that a cursor points to; `query` is what is asked for beside it, None for nothing."""
+        ...
+
+    async def product(self, product_id: str, *, strong: bool) -> Stored:
+        """Return what the index has of a product; raises UnknownProduct."""
+        ...
+
+    async def similar(self, product_id: str, query: Query) -> Answer:
+        """Return one list of the products that are most like this one; raises UnknownProduct."""
+        ...
+
+    async def similar_page(self, product_id: str, cursor: str, top_k: int, query: Query | None) -> Answer:
+        """Return a further page of such a list."""
         ...
 
     def index(self) -> IndexView:

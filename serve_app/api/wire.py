@@ -95,14 +95,19 @@ def search_answer(answer: Answer, request_id: str, market: Market = PLAIN) -> Se
         request_id=request_id,
         photo=PhotoWire(token=answer.token, width=answer.width, height=answer.height),
         model=answer.model,
-        index=IndexWire(collection=answer.collection, watermark=_time(answer.watermark_ms)),
+        index=index_wire(answer.collection, answer.watermark_ms),
         objects=[_object(i, entry, market) for i, entry in enumerate(answer.lists)],
         degraded=list(answer.degraded),
         timings_ms={name: round(value, 2) for name, value in answer.timings_ms.items()},
     )
 
 
-def _time(milliseconds: int) -> str:
+def index_wire(collection: str | None, watermark_ms: int) -> IndexWire:
+    return IndexWire(collection=collection, watermark=time_text(watermark_ms))
+
+
+def time_text(milliseconds: int) -> str:
+    """Return a time since 1970 UTC as RFC 3339 writes it."""
     moment = datetime.fromtimestamp(milliseconds / 1e3, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -116,12 +121,13 @@ def _object(position: int, entry: ProductList, market: Market) -> ObjectWire:
         confidence=detection.confidence,
         main=entry.object.main,
         source=entry.object.source,
-        products=None if entry.products is None else [_product(hit, market) for hit in entry.products],
+        products=None if entry.products is None else [product_wire(hit, market) for hit in entry.products],
         next=entry.next,
     )
 
 
-def _product(hit: Hit, market: Market) -> ProductWire:
+def product_wire(hit: Hit, market: Market) -> ProductWire:
+    """Put one product into its wire shape, as a shopper of a market sees it."""
     return ProductWire(
         product_id=hit.product_id,
         image_id=hit.image_id,
