@@ -12,7 +12,9 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -25,6 +27,9 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from serve_app import telemetry
 from serve_app.admission import Admission
 from serve_app.api.service import IndexView
+from serve_app.catalogue.products import ProductWriter
+from serve_app.catalogue.staged import StageModels
+from serve_app.changes import Change, Changed
 from serve_app.collection import IndexState, alias
 from serve_app.config import Config, SearchParams
 from serve_app.coverage import PARTIAL_INDEX
@@ -43,7 +48,8 @@ from serve_app.milvus.importing import import_pymilvus
 from serve_app.objects import Focus
 from serve_app.paging import Paging
 from serve_app.photos import Photos
-from serve_app.pipeline import Answer, Embedded, Found, Pipeline, Query, Sighting, Stored
+from serve_app.pipeline import Answer, Embedded, Found, ImageViews, Pipeline, Query, Sighting, Stored
+from serve_app.repeats import Begun, Repeats
 from serve_app.resilience import RetryBudget
 from serve_app.scaling import LoopMeter
 from serve_app.sessions import Sessions
@@ -51,6 +57,7 @@ from serve_app.similar import Products
 from serve_app.stage_calls import StageCalls
 from serve_app.stages import WholePhoto, load_detector, load_embedder
 from serve_app.stores import make_store, signing_key
+from serve_app.writes import Writes
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -134,6 +141,9 @@ class Detector(_Stage):
     async def detect(self, photo: bytes, focus: Focus, terms: Terms) -> Sighting:
         sighting = await self._stage.detect(photo, focus, terms)
         return replace(sighting, age_s=self.age_s())
+
+    async def views(self, image: bytes, terms: Terms) -> ImageViews:
+        return await self._stage.views(image, terms)
 
     def check_health(self) -> None:
         self._stage.batcher.check_health()
@@ -232,10 +242,13 @@ class Ingress:
             price_band=config.ranking.price_band,
             refused=() if config.degradation.partial_index else (PARTIAL_INDEX,),
         )
-        photos = Photos(make_store(config.store), config.store.timeout_s)
+        store = make_store(config.store)
+        photos = Photos(store, config.store.timeout_s)
         paging = Paging(pipeline, stages, photos, fingerprint)
         self._sessions = Sessions(pipeline, photos, paging, signing_key(config.store))
         self._products = Products(pipeline, stages, fingerprint)
+        self._repeats = Repeats(store, config.store.timeout_s)
+        self._writes = Writes(_product_writer(config, fingerprint, stages), config.limits.write_deadline_s)
         self._admission = Admission(
             most=most, goal_s=config.ingress.latency_goal_s, last_s=math.inf, now_s=time.monotonic()
         )
@@ -291,6 +304,18 @@ class Ingress:
 
     async def similar_page(self, product_id: str, cursor: str, top_k: int, query: Query | None) -> Answer:
         return await self._admitted(lambda terms: self._sessions.page(NOBODY, cursor, top_k, query, terms, product_id))
+
+    def may_write(self) -> bool:
+        return ipaddress.ip_address(self._config.http.host).is_loopback
+
+    async def write(self, changes: Sequence[Change], at_ms: int) -> list[Changed]:
+        return await self._writes.write(changes, at_ms)
+
+    async def begin(self, key: str, request: bytes, now_ms: int) -> Begun:
+        return await self._repeats.begin(NOBODY, key, request, now_ms)
+
+    async def end(self, key: str, answer: bytes) -> None:
+        await self._repeats.end(NOBODY, key, answer)
 
     async def _admitted(self, work: Callable[[Terms], Awaitable[T]]) -> T:
         with self._meter.call():
@@ -367,6 +392,19 @@ class Ingress:
             self._index = IndexView(state.collection)
             self._was_ready = True
         self._missing = state.collection is None
+
+
+def _product_writer(
+    config: Config, model: str, stages: StageCalls
+) -> Callable[[], AbstractContextManager[ProductWriter]]:
+    """Return what opens a writer of products; its calls to Milvus last no longer than a write may."""
+    from serve_app.catalogue.feed_driver import opened_for_products
+
+    deadline_s = config.limits.write_deadline_s
+    brief = {"write_deadline_s": min(deadline_s, config.milvus.write_deadline_s)}
+    own = config.model_copy(update={"milvus": config.milvus.model_copy(update=brief)})
+    models = StageModels(stages, asyncio.get_running_loop(), deadline_s)
+    return partial(opened_for_products, own, _milvus_uris(config)[0], model, models)
 
 
 def _replicas() -> dict[str, dict[ReplicaState, int]]:

@@ -8,6 +8,7 @@
     │   ├── UnsupportedType      415 unsupported_type
     │   ├── NotAnImage           422 not_an_image
     │   ├── Truncated            422 truncated
+    │   ├── TooSmall             422 too_small
     │   ├── BadParameter         422 bad_parameter
     │   ├── UnknownProduct       404 unknown_product
     │   ├── WritesClosed         403 writes_closed
@@ -96,6 +97,10 @@ class NotAnImage(BadInput):
 
 class Truncated(BadInput):
     code = "truncated"
+
+
+class TooSmall(BadInput):
+    code = "too_small"
 
 
 class BadParameter(BadInput):
@@ -247,3 +252,14 @@ class RolloutFailed(SetupError):
     """What was installed will not come to run by waiting."""
 
     code = "rollout_failed"
+
+
+def error_of(code: str) -> type[ShoplensError] | None:
+    """Return the first class of the tree, from its root on, that has a code; None where none has it."""
+    level: list[type[ShoplensError]] = [ShoplensError]
+    while level:
+        for each in level:
+            if each.code == code:
+                return each
+        level = [below for each in level for below in each.__subclasses__()]
+    return None

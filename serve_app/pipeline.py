@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, StoredView, Terms
+from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, StoredView, Terms, View
 from serve_app.errors import MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.money import PriceRange
@@ -60,6 +60,20 @@ class Embedded:
     embeddings: Embeddings
     model: str
     age_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageViews:
+    """Hold the views that a catalogue's image is indexed by, and one crop for each, in their order.
+
+    `phash` is the perceptual hash of the picture.
+    """
+
+    width: int
+    height: int
+    views: tuple[tuple[View, Detection], ...]
+    crops: Crops
+    phash: str
 
 
 class DetectorStage(Protocol):

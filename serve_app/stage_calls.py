@@ -24,7 +24,7 @@ from serve_app.domain import PATIENT, Crops, Ranked, Terms
 from serve_app.errors import Overloaded, ShoplensError, StageUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.objects import Focus
-from serve_app.pipeline import Embedded, Found, Sighting, Stored
+from serve_app.pipeline import Embedded, Found, ImageViews, Sighting, Stored
 from serve_app.resilience import RetryBudget
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,12 @@ class StageCalls:
             self._wake(stage, terms)
         sighting: Sighting = await self._call("Detector", "detect", photo, focus, terms)
         return sighting
+
+    async def views(self, image: bytes, terms: Terms = PATIENT) -> ImageViews:
+        for stage in set(self.from_zero) & {"Detector", "Embedder"}:
+            self._wake(stage, terms)
+        views: ImageViews = await self._call("Detector", "views", image, terms)
+        return views
 
     async def embed(self, crops: Crops, terms: Terms = PATIENT) -> Embedded:
         embedded: Embedded = await self._call("Embedder", "embed", crops, terms)

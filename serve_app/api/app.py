@@ -6,13 +6,16 @@ import re
 import uuid
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import __version__
-from serve_app.api import health, problems, products, search
+from serve_app.api import health, problems, products, search, writing
+from serve_app.api.change_wire import BatchBody, ProductBody
 from serve_app.api.examples import ANSWERS
+from serve_app.api.parameters import Parameters
+from serve_app.api.schemas import parts_of
 from serve_app.api.service import Service
 from serve_app.api.uploads import JSON
 
@@ -31,16 +34,19 @@ def create_app(service: Service) -> FastAPI:
     problems.install(app, lambda code: service.count(code, {}))
     app.include_router(search.router(service))
     app.include_router(products.router(service))
+    app.include_router(writing.router(service), dependencies=[Depends(writing.only_where_writes_are_open(service))])
     app.include_router(health.router(service))
     app.add_middleware(Identify)
     return app
 
 
 class Described(FastAPI):
-    """Give the description its answers' examples whole: FastAPI leaves out what is null in them."""
+    """Give the description what FastAPI leaves out: parts of bodies, and what is null in examples of answers."""
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
+        for body in (Parameters, ProductBody, BatchBody):
+            document["components"]["schemas"] |= parts_of(body)
         for (path, method), example in ANSWERS.items():
             document["paths"][path][method]["responses"]["200"]["content"][JSON]["example"] = example
         return document

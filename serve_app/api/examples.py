@@ -114,9 +114,75 @@ SIMILAR: dict[str, Any] = {
     "timings_ms": {"search": 4.1, "total": 4.1},
 }
 
+_CHAIR: dict[str, Any] = {
+    "images": [{"url": "https://images.example.com/208-front.jpg"}, {"url": "https://images.example.com/208-side.jpg"}],
+    "parent_id": "oak-chairs",
+    "title": {"en": "Oak chair", "de": "Eichenstuhl"},
+    "category": "Living/Chairs",
+    "price": {"amount": "19.90", "currency": "EUR"},
+    "in_stock": True,
+    "attributes": {"colour": "oak", "legs": 4},
+}
+
+PRODUCTS: dict[str, dict[str, Any]] = {
+    "images by address": {"summary": "a product whose images are fetched", "value": _CHAIR},
+    "images sent": {
+        "summary": "a product whose image comes with it, changed at a time of the shop's own",
+        "value": {
+            "images": [{"image_id": "front-sent", "image": "/9j/4AAQSkZJRgABAQAAAQABAAD/2Q=="}],
+            "title": {"und": "Philips 208"},
+            "at": "2026-11-23T13:47:55Z",
+        },
+    },
+}
+"""Bodies of `PUT /v1/products/{product_id}`."""
+
+BATCHES: dict[str, dict[str, Any]] = {
+    "changes": {
+        "summary": "one product put, another one removed",
+        "value": {
+            "items": [
+                {"event": "upsert", "product_id": "208", **_CHAIR},
+                {"event": "delete", "product_id": "207", "at": "2026-11-23T13:47:55Z"},
+            ]
+        },
+    }
+}
+
+CHANGED: dict[str, Any] = {
+    "product_id": "208",
+    "status": "stored",
+    "at": "2026-11-23T13:47:55.020Z",
+    "request_id": "5be3e8a1-30a2-4f5b-8f0c-07c7d28b1e64",
+}
+
+BATCH: dict[str, Any] = {
+    "request_id": "5be3e8a1-30a2-4f5b-8f0c-07c7d28b1e64",
+    "items": [
+        {"product_id": "208", "status": "stored", "at": "2026-11-23T13:47:55.020Z", "problem": None},
+        {
+            "product_id": "209",
+            "status": None,
+            "at": None,
+            "problem": {
+                "type": "urn:shoplens:problem:not_found",
+                "title": "Unprocessable Content",
+                "status": 422,
+                "detail": "image 2 of 2: https://images.example.com/209.jpg is not there (404)",
+                "code": "not_found",
+                "request_id": "5be3e8a1-30a2-4f5b-8f0c-07c7d28b1e64",
+                "retry_after_ms": None,
+            },
+        },
+    ],
+}
+
 ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
     ("/v1/search", "post"): ANSWER,
     ("/v1/products/{product_id}", "get"): PRODUCT,
+    ("/v1/products/{product_id}", "put"): CHANGED,
+    ("/v1/products/{product_id}", "delete"): CHANGED | {"status": "deleted"},
+    ("/v1/products:batch", "post"): BATCH,
     ("/v1/products/{product_id}/similar", "get"): SIMILAR,
 }
 """What is answered with 200, by path and method."""

@@ -22,6 +22,7 @@ from pydantic import (
     field_validator,
 )
 
+from serve_app.api.schemas import schema_of
 from serve_app.domain import Box, Source
 from serve_app.errors import BadParameter
 from serve_app.filters import Filter
@@ -221,16 +222,24 @@ def read_parameters(values: Mapping[str, Any]) -> Parameters:
     try:
         return Parameters.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(Parameters.model_fields)
-            raise BadParameter(f"there is no parameter {name!r}; known are {known}") from error
-        raise BadParameter(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise BadParameter(reason_of(error, Parameters)) from error
+
+
+def reason_of(error: ValidationError, kind: type[BaseModel]) -> str:
+    """Return what the first wrong value of a model may be."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+        return f"there is no parameter {name!r}; known are {', '.join(kind.model_fields)}"
+    return f"{name}: {first_message(error)}" if name else first_message(error)
+
+
+def first_message(error: ValidationError) -> str:
+    return error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
 
 
 def body_schema() -> dict[str, Any]:
     """Return the schema of a JSON body."""
-    schema = Parameters.model_json_schema()
+    schema = schema_of(Parameters)
     image = {"type": "string", "contentEncoding": "base64", "description": "a JPEG, PNG or WebP photo"}
     return {**schema, "title": "Search", "properties": {"image": image, **schema["properties"]}}

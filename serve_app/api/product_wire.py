@@ -8,13 +8,11 @@ from typing import Any
 from pydantic import Field
 
 from serve_app.api.wire import IndexWire, MoneyWire, ProductWire, Wire, index_wire, product_wire, time_text
+from serve_app.changes import NO_LANGUAGE
 from serve_app.domain import StoredView, View
 from serve_app.market import Market
 from serve_app.money import price_amount
 from serve_app.pipeline import Answer, Stored
-
-NO_LANGUAGE = "und"
-"""BCP 47's code of a text whose language nobody told: a catalogue's plain `title`."""
 
 
 class StoredImageWire(Wire):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from serve_app.api.parameters import MOST_OBJECTS, Parameters, Scalar, refuse_early_names
+from serve_app.api.schemas import schema_of
 from serve_app.errors import BadParameter
 
 BOX, ATTRIBUTE = "box", "attr."
@@ -63,7 +64,7 @@ def merged(query: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
 
 def query_documentation(*, only: Iterable[str] = (), but: Iterable[str] = ()) -> list[dict[str, Any]]:
     """Return the parameters, those of `only` where it names any, as OpenAPI describes those of a query string."""
-    described = Parameters.model_json_schema()["properties"]
+    described = schema_of(Parameters)["properties"]
     wanted, left_out = tuple(only) or tuple(described), tuple(but)
     return [
         _documented(QUERY_NAMES.get(name, name), dict(schema))

@@ -33,6 +33,7 @@ _STATUSES = {
     422: "bad_parameter, not_an_image, truncated",
     429: "overloaded",
     500: "internal",
+    502: "fetch_failed",
     503: "index_missing, milvus_unavailable, stage_unavailable",
     504: "deadline_exceeded",
 }

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from serve_app.changes import Change, Changed
 from serve_app.market import Markets
 from serve_app.pipeline import Answer, Query, Stored
+from serve_app.repeats import Begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,22 @@ class Service(Protocol):
 
     async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
         """Return the page that a cursor points to; `query` is what is asked for beside it, None for nothing."""
+        ...
+
+    def may_write(self) -> bool:
+        """Tell whether products may be changed by whoever can reach the service."""
+        ...
+
+    async def write(self, changes: Sequence[Change], at_ms: int) -> list[Changed]:
+        """Return what became of each change once it is stored; those without a time of their own are of `at_ms`."""
+        ...
+
+    async def begin(self, key: str, request: bytes, now_ms: int) -> Begun:
+        """Note a request by its Idempotency-Key, and return what is known of it."""
+        ...
+
+    async def end(self, key: str, answer: bytes) -> None:
+        """Keep what such a request was answered."""
         ...
 
     async def product(self, product_id: str, *, strong: bool) -> Stored:
