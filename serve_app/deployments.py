@@ -284,14 +284,14 @@ class Ingress:
 
         return create_app(self)
 
-    async def search(self, photo: bytes, query: Query) -> Answer:
-        return await self._admitted(lambda terms: self._sessions.search(NOBODY, photo, query, terms))
+    async def search(self, photo: bytes, query: Query, *, bulk: bool = False) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.search(NOBODY, photo, query, terms), bulk)
 
-    async def search_again(self, token: str, query: Query) -> Answer:
-        return await self._admitted(lambda terms: self._sessions.search_again(NOBODY, token, query, terms))
+    async def search_again(self, token: str, query: Query, *, bulk: bool = False) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.search_again(NOBODY, token, query, terms), bulk)
 
-    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
-        return await self._admitted(lambda terms: self._sessions.page(NOBODY, cursor, top_k, query, terms))
+    async def page(self, cursor: str, top_k: int, query: Query | None, *, bulk: bool = False) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.page(NOBODY, cursor, top_k, query, terms), bulk)
 
     async def product(self, product_id: str, *, strong: bool) -> Stored:
         return await self._admitted(lambda terms: self._products.product(product_id, strong, terms))
@@ -317,21 +317,21 @@ class Ingress:
     async def end(self, key: str, answer: bytes) -> None:
         await self._repeats.end(NOBODY, key, answer)
 
-    async def _admitted(self, work: Callable[[Terms], Awaitable[T]]) -> T:
+    async def _admitted(self, work: Callable[[Terms], Awaitable[T]], bulk: bool = False) -> T:
         with self._meter.call():
-            return await self._bounded(work)
+            return await self._bounded(work, bulk)
 
-    async def _bounded(self, work: Callable[[Terms], Awaitable[T]]) -> T:
+    async def _bounded(self, work: Callable[[Terms], Awaitable[T]], bulk: bool) -> T:
         if self._missing:
             raise IndexMissing(self._index.reason)
         # Where no stage goes to zero, a new replica is there later than any search may wait for it.
         patient = bool(self._stages.from_zero) and (self._can_grow or self._stages.is_waking())
         self._admission.last_s = PATIENT_PART * self._deadline_s
         self._admission.goal_s = self._admission.last_s if patient else self._config.ingress.latency_goal_s
-        self._admission.admit(time.monotonic())
+        self._admission.admit(time.monotonic(), bulk=bulk)
         answered = False
         try:
-            terms = Terms.within(self._deadline_s, demand=self._admission.demand)
+            terms = Terms.within(self._deadline_s, bulk=bulk, demand=self._admission.demand)
             async with asyncio.timeout(terms.left_s() + GRACE_S):
                 answer = await work(terms)
             answered = True
@@ -339,7 +339,7 @@ class Ingress:
         except TimeoutError as error:
             raise DeadlineExceeded("the search took longer than it may; try again") from error
         finally:
-            self._admission.leave(time.monotonic(), answered=answered)
+            self._admission.leave(time.monotonic(), answered=answered, bulk=bulk)
 
     def index(self) -> IndexView:
         return self._index

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import __version__
-from serve_app.api import health, problems, products, search, writing
+from serve_app.api import health, problems, products, search, search_batch, writing
 from serve_app.api.change_wire import BatchBody, ProductBody
 from serve_app.api.examples import ANSWERS
 from serve_app.api.parameters import Parameters
@@ -33,6 +33,7 @@ def create_app(service: Service) -> FastAPI:
     )
     problems.install(app, lambda code: service.count(code, {}))
     app.include_router(search.router(service))
+    app.include_router(search_batch.router(service))
     app.include_router(products.router(service))
     app.include_router(writing.router(service), dependencies=[Depends(writing.only_where_writes_are_open(service))])
     app.include_router(health.router(service))

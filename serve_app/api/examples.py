@@ -84,6 +84,33 @@ ANSWER: dict[str, Any] = {
     "timings_ms": {"decode": 3.1, "detect": 21.0, "embed": 14.2, "search": 2.4, "total": 40.7},
 }
 
+SEARCHES: dict[str, dict[str, Any]] = {
+    "photos": {
+        "summary": "a photo, and another one that was sent before",
+        "value": {"searches": [{"image": "/9j/4AAQSkZJRgABAQAAAQABAAD/2Q=="}, {"token": _SENT_BEFORE, "top_k": 5}]},
+    }
+}
+"""Bodies of `POST /v1/search:batch`."""
+
+SEARCHED: dict[str, Any] = {
+    "request_id": "e4b82cd9-024e-4760-97ac-18b94e516448",
+    "searches": [
+        {"answer": ANSWER, "problem": None},
+        {
+            "answer": None,
+            "problem": {
+                "type": "urn:shoplens:problem:photo_expired",
+                "title": "Gone",
+                "status": 410,
+                "detail": "this photo is no longer here; send it again",
+                "code": "photo_expired",
+                "request_id": "e4b82cd9-024e-4760-97ac-18b94e516448",
+                "retry_after_ms": None,
+            },
+        },
+    ],
+}
+
 PRODUCT: dict[str, Any] = {
     "request_id": "0b6d7c3e-5a53-4f0e-9a55-7f0f1c0a4c11",
     "index": {"collection": "products_7ec01fe19cd5_20261123T134529Z", "watermark": "2026-11-23T13:48:02.113Z"},
@@ -179,6 +206,7 @@ BATCH: dict[str, Any] = {
 
 ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
     ("/v1/search", "post"): ANSWER,
+    ("/v1/search:batch", "post"): SEARCHED,
     ("/v1/products/{product_id}", "get"): PRODUCT,
     ("/v1/products/{product_id}", "put"): CHANGED,
     ("/v1/products/{product_id}", "delete"): CHANGED | {"status": "deleted"},

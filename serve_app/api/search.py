@@ -74,9 +74,9 @@ def router(service: Service) -> APIRouter:
         upload = await read_upload(request, service.max_body_bytes)
         parameters = read_parameters(merged(values, upload.values))
         market = market_of(service, request, parameters)
-        answer = await _answer(service, upload.photo, parameters, market)
+        answer = await answer_of(service, upload.photo, parameters, market)
         service.count("ok", answer.timings_ms, answer.degraded)
-        log.info("search", extra=_log_fields(request_id, answer, len(upload.photo or b"")))
+        log.info("search", extra=log_fields(request_id, answer, len(upload.photo or b"")))
         show_market(response, market)
         return search_answer(answer, request_id, market)
 
@@ -94,23 +94,27 @@ def show_market(response: Response, market: Market) -> None:
     response.headers["Vary"] = ACCEPT_LANGUAGE
 
 
-async def _answer(service: Service, photo: bytes | None, parameters: Parameters, market: Market) -> pipeline.Answer:
+async def answer_of(
+    service: Service, photo: bytes | None, parameters: Parameters, market: Market, *, bulk: bool = False
+) -> pipeline.Answer:
+    """Search as one request asks; raises BadParameter and EmptyBody where it asks for nothing, or for two things."""
     query, token = parameters.query(market), parameters.token
     if parameters.cursor is not None:
         if photo is not None:
             raise BadParameter("the request has a photo and a cursor; a page needs no photo")
         beside = query if parameters.asks_beside_a_cursor else None
-        return await service.page(parameters.cursor, parameters.top_k, beside)
+        return await service.page(parameters.cursor, parameters.top_k, beside, bulk=bulk)
     if token is not None and photo is not None:
         raise BadParameter("the request has a photo and a token; send the one that is to be searched with")
     if token is not None:
-        return await service.search_again(token, query)
+        return await service.search_again(token, query, bulk=bulk)
     if photo is None:
         raise EmptyBody(f"the request has no photo; send it as multipart field {FIELD!r}, or alone as the body")
-    return await service.search(photo, query)
+    return await service.search(photo, query, bulk=bulk)
 
 
-def _log_fields(request_id: str, answer: pipeline.Answer, size_bytes: int) -> dict[str, Any]:
+def log_fields(request_id: str, answer: pipeline.Answer, size_bytes: int) -> dict[str, Any]:
+    """Return what the log says of one search."""
     lists = [entry.products for entry in answer.lists if entry.products is not None]
     return {
         "request_id": request_id,

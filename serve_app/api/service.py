@@ -25,15 +25,15 @@ class Service(Protocol):
     max_body_bytes: int
     markets: Markets
 
-    async def search(self, photo: bytes, query: Query) -> Answer:
-        """Search with a compressed photo, within the deadline."""
+    async def search(self, photo: bytes, query: Query, *, bulk: bool = False) -> Answer:
+        """Search with a compressed photo, within the deadline; `bulk` searches wait for the others."""
         ...
 
-    async def search_again(self, token: str, query: Query) -> Answer:
+    async def search_again(self, token: str, query: Query, *, bulk: bool = False) -> Answer:
         """Search with a photo that was sent before."""
         ...
 
-    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
+    async def page(self, cursor: str, top_k: int, query: Query | None, *, bulk: bool = False) -> Answer:
         """Return the page that a cursor points to; `query` is what is asked for beside it, None for nothing."""
         ...
 

@@ -116,6 +116,15 @@ def _of_json(body: bytes, max_bytes: int) -> Upload:
     values = _parsed(body)
     if not isinstance(values, dict):
         raise BadParameter('the body has to be a JSON object, like {"image": "…", "top_k": 5}')
+    return of_values(values, max_bytes)
+
+
+def of_values(values: dict[str, Any], max_bytes: int) -> Upload:
+    """Return what an object of JSON brings: the photo of its `image`, and all else that it holds.
+
+    Raises BadParameter, EmptyBody and PhotoTooLarge.
+    """
+    values = dict(values)
     image = values.pop("image", None)
     if image is None:
         return Upload(None, values)

@@ -60,18 +60,20 @@ class FakeService:
         self.outcome = outcome
         self.missing = missing
         self.searches: list[tuple[bytes | str, Query]] = []
+        self.bulk: list[bool] = []
         self.pages: list[tuple[str, int, Query | None]] = []
         self.counted: list[str] = []
 
-    async def search_again(self, token: str, query: Query) -> Answer:
-        return await self.search(token, query)
+    async def search_again(self, token: str, query: Query, *, bulk: bool = False) -> Answer:
+        return await self.search(token, query, bulk=bulk)
 
-    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
+    async def page(self, cursor: str, top_k: int, query: Query | None, *, bulk: bool = False) -> Answer:
         self.pages.append((cursor, top_k, query))
         return ANSWER
 
-    async def search(self, photo: bytes | str, query: Query) -> Answer:
+    async def search(self, photo: bytes | str, query: Query, *, bulk: bool = False) -> Answer:
         self.searches.append((photo, query))
+        self.bulk.append(bulk)
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
