@@ -57,6 +57,7 @@ from serve_app.similar import Products
 from serve_app.stage_calls import StageCalls
 from serve_app.stages import WholePhoto, load_detector, load_embedder
 from serve_app.stores import make_store, signing_key
+from serve_app.turn_calls import ActorTurns
 from serve_app.writes import Writes
 
 if TYPE_CHECKING:
@@ -248,7 +249,8 @@ class Ingress:
         self._sessions = Sessions(pipeline, photos, paging, signing_key(config.store))
         self._products = Products(pipeline, stages, fingerprint)
         self._repeats = Repeats(store, config.store.timeout_s)
-        self._writes = Writes(_product_writer(config, fingerprint, stages), config.limits.write_deadline_s)
+        deadline_s = config.limits.write_deadline_s
+        self._writes = Writes(_product_writer(config, fingerprint, stages), ActorTurns(deadline_s), deadline_s)
         self._admission = Admission(
             most=most, goal_s=config.ingress.latency_goal_s, last_s=math.inf, now_s=time.monotonic()
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -28,6 +28,12 @@ class Writer(Protocol):
         ...
 
 
+class Turns(Protocol):
+    """Keep other processes from products while this one changes them."""
+
+    def held(self, products: Sequence[str]) -> AbstractAsyncContextManager[None]: ...
+
+
 class Writes:
     """Give changes to a writer, in the order in which they came, from one thread; use it in one event loop.
 
@@ -35,8 +41,11 @@ class Writes:
     it left out.
     """
 
-    def __init__(self, open_writer: Callable[[], AbstractContextManager[Writer]], deadline_s: float) -> None:
+    def __init__(
+        self, open_writer: Callable[[], AbstractContextManager[Writer]], turns: Turns, deadline_s: float
+    ) -> None:
         self._open = open_writer
+        self._turns = turns
         self._deadline_s = deadline_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
         self._gatherer: Gatherer[Change, Changed] = Gatherer(self._call, lambda: 1, CHANGES_A_CALL)
@@ -80,7 +89,9 @@ class Writes:
         return Changed(change.product_id, change.at_ms or at_ms, refusal=Refusal.of(error))
 
     async def _call(self, changes: Sequence[Change]) -> Sequence[Changed]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._apply, changes)
+        # Two writers of one image would both find it older than what they bring.
+        async with self._turns.held(sorted({change.product_id for change in changes})):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._apply, changes)
 
     def _apply(self, changes: Sequence[Change]) -> list[Changed]:
         if self._opened is None:
