@@ -139,6 +139,8 @@ class Query:
     """What prices are sorted in."""
     prices: PriceRange | None = None
     """Asked for in the shopper's currency; `wanted` holds what that was, by the rates then, in each stored one."""
+    facets: tuple[str, ...] = ()
+    """What products are counted by, over the whole ranking."""
     worths: tuple[tuple[str, float], ...] = ()
     """What a minor unit of each currency was worth then; prices of currencies without a rate can't be compared."""
 
@@ -256,9 +258,10 @@ class Pipeline:
         """Search all lists in one call, and again with more rows while the first `depth` products could still change.
 
         A list names the embeddings that it is searched by; where it names none, it is not searched. The last call fixes
-        the rankings, so what it says of the index is true of them. Any order but that by similarity takes them all.
+        the rankings, so what it says of the index is true of them. Any order but that by similarity takes them all, and
+        so does counting them.
         """
-        if query.sort is not Sort.SIMILARITY:
+        if query.sort is not Sort.SIMILARITY or query.facets:
             depth = MAX_RANKED
         worths = dict(query.worths)
         k = min(depth * self._rows_per_product, MAX_ROWS)

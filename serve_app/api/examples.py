@@ -39,6 +39,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "summary": "titles in German, prices in Swiss francs",
         "value": {"token": _SENT_BEFORE, "language": "de-CH", "currency": "CHF"},
     },
+    "counted": {
+        "summary": "the products of each list counted by category, price and colour",
+        "value": {"token": _SENT_BEFORE, "facets": ["category", "price", "attr.colour"], "currency": "USD"},
+    },
     "next page": {"summary": "the next page of a list", "value": {"cursor": _CURSOR, "top_k": 20}},
 }
 
@@ -77,6 +81,22 @@ ANSWER: dict[str, Any] = {
                     },
                 }
             ],
+            "facets": {
+                "products": 214,
+                "whole": True,
+                "category": [
+                    {"value": "Living", "shown": "Living", "count": 214},
+                    {"value": "Living/Chairs", "shown": "Living/Chairs", "count": 131},
+                ],
+                "price": {
+                    "currency": "USD",
+                    "ranges": [
+                        {"price_min": "12.00", "price_max": "49.99", "count": 120},
+                        {"price_min": "50.00", "price_max": "249.00", "count": 94},
+                    ],
+                },
+                "attributes": {"colour": [{"value": "oak", "shown": None, "count": 80}]},
+            },
             "next": _CURSOR,
         }
     ],
@@ -136,6 +156,7 @@ SIMILAR: dict[str, Any] = {
     "model": "7ec01fe19cd5",
     "index": {"collection": "products_7ec01fe19cd5_20261123T134529Z", "watermark": "2026-11-23T13:48:02.113Z"},
     "products": ANSWER["objects"][0]["products"],
+    "facets": None,
     "next": _CURSOR,
     "degraded": [],
     "timings_ms": {"search": 4.1, "total": 4.1},

@@ -39,6 +39,8 @@ NOT_YET = frozenset({"min_match", "images", "url"})
 """Names that version 1 reserves; refused, rather than ignored, until they work."""
 
 RANDOM_TEXT = "^[A-Za-z0-9_-]{1,64}$"
+MOST_FACETS = 10
+FACET = r"^(category|price|attr\.[^\n]{1,200})$"
 OUTSIDE = 1e-6
 """How far rounding on a phone may put a corner outside of the photo."""
 
@@ -146,6 +148,12 @@ class Parameters(BaseModel):
         "product", description="`parent`: products of one parent, as the colours of one style, are one"
     )
     sort: Sort = Field(Sort.SIMILARITY, description="by price: among products that are about equally similar")
+    facets: tuple[Annotated[str, Field(pattern=FACET)], ...] = Field(
+        (),
+        max_length=MOST_FACETS,
+        description="counts the products of each list, up to 1,000, by `category`, `price` or attributes, `attr.NAME`, "
+        "on its first page; repeatable",
+    )
     min_score: float | None = Field(
         None, ge=-1, le=1, allow_inf_nan=False, description="products with a lower cosine are left out"
     )
@@ -170,6 +178,7 @@ class Parameters(BaseModel):
             by_parent=self.group_by == "parent",
             sort=self.sort,
             currency=market.currency if by_price else None,
+            facets=self.facets,
             prices=prices,
             worths=market.worths() if by_price else (),
         )
@@ -179,7 +188,7 @@ class Parameters(BaseModel):
         """Tell whether more is given than a cursor and what may differ from page to page."""
         return bool(self.model_fields_set - {"cursor", "token", "top_k", "language", "currency"})
 
-    @field_validator("category", mode="before")
+    @field_validator("category", "facets", mode="before")
     @classmethod
     def _one_or_more(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value

@@ -7,7 +7,17 @@ from typing import Any
 
 from pydantic import Field
 
-from serve_app.api.wire import IndexWire, MoneyWire, ProductWire, Wire, index_wire, product_wire, time_text
+from serve_app.api.wire import (
+    FacetsWire,
+    IndexWire,
+    MoneyWire,
+    ProductWire,
+    Wire,
+    facets_wire,
+    index_wire,
+    product_wire,
+    time_text,
+)
 from serve_app.changes import NO_LANGUAGE
 from serve_app.domain import StoredView, View
 from serve_app.market import Market
@@ -46,6 +56,7 @@ class SimilarAnswer(Wire):
     model: str = Field(description="fingerprint of the embedder")
     index: IndexWire
     products: list[ProductWire] = Field(description="best first, without the product itself")
+    facets: FacetsWire | None = Field(None, description="counts over the list, where `facets` asks for them")
     next: str | None = Field(None, description="`cursor` of the next page; null where there is none")
     degraded: list[str] = Field(description="what the answer lacks, by the codes of a search")
     timings_ms: dict[str, float]
@@ -61,7 +72,9 @@ def product_answer(stored: Stored, request_id: str) -> ProductAnswer:
     )
 
 
-def similar_answer(answer: Answer, product_id: str, request_id: str, market: Market) -> SimilarAnswer:
+def similar_answer(
+    answer: Answer, product_id: str, request_id: str, market: Market, names: Sequence[str] = ()
+) -> SimilarAnswer:
     """Put a page of similar products into its wire shape, as a shopper of a market sees it."""
     (entry,) = answer.lists
     return SimilarAnswer(
@@ -70,6 +83,7 @@ def similar_answer(answer: Answer, product_id: str, request_id: str, market: Mar
         model=answer.model,
         index=index_wire(answer.collection, answer.watermark_ms),
         products=[product_wire(hit, market) for hit in entry.products or ()],
+        facets=facets_wire(entry, names, market),
         next=entry.next,
         degraded=list(answer.degraded),
         timings_ms={name: round(value, 2) for name, value in answer.timings_ms.items()},

@@ -12,6 +12,7 @@ from serve_app.errors import BadParameter
 
 BOX, ATTRIBUTE = "box", "attr."
 """What boxes and attributes are called in a query string, where each is repeated with its name."""
+REPEATED = (BOX, "category", "facets")
 QUERY_NAMES = {"boxes": BOX, "attributes": f"{ATTRIBUTE}NAME"}
 
 
@@ -25,7 +26,7 @@ def query_values(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
         if name.startswith(ATTRIBUTE):
             readings = values.setdefault("attributes", {}).setdefault(name.removeprefix(ATTRIBUTE), [])
             readings += _readings(text)
-        elif name in (BOX, "category"):
+        elif name in REPEATED:
             values.setdefault("boxes" if name == BOX else name, []).append(text)
         else:
             _check_name(name)
