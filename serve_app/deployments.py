@@ -296,7 +296,10 @@ class Ingress:
         return await self._admitted(lambda terms: self._sessions.page(NOBODY, cursor, top_k, query, terms), bulk)
 
     async def product(self, product_id: str, *, strong: bool) -> Stored:
-        return await self._admitted(lambda terms: self._products.product(product_id, strong, terms))
+        # Not a search: answers that cost so little say nothing of how many searches can be taken on.
+        with self._meter.call():
+            terms = Terms.within(self._deadline_s)
+            return await self._in_time(self._products.product(product_id, strong, terms), terms)
 
     async def similar(self, product_id: str, query: Query) -> Answer:
         async def work(terms: Terms) -> Answer:
@@ -334,14 +337,18 @@ class Ingress:
         answered = False
         try:
             terms = Terms.within(self._deadline_s, bulk=bulk, demand=self._admission.demand)
-            async with asyncio.timeout(terms.left_s() + GRACE_S):
-                answer = await work(terms)
+            answer = await self._in_time(work(terms), terms)
             answered = True
             return answer
-        except TimeoutError as error:
-            raise DeadlineExceeded("the search took longer than it may; try again") from error
         finally:
             self._admission.leave(time.monotonic(), answered=answered, bulk=bulk)
+
+    async def _in_time(self, work: Awaitable[T], terms: Terms) -> T:
+        try:
+            async with asyncio.timeout(terms.left_s() + GRACE_S):
+                return await work
+        except TimeoutError as error:
+            raise DeadlineExceeded("the search took longer than it may; try again") from error
 
     def index(self) -> IndexView:
         return self._index

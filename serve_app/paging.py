@@ -82,20 +82,20 @@ class Paging:
         query: Query | None,
         cursors: Cursors,
         terms: Terms,
-        product_id: str | None = None,
+        product_id: str = "",
     ) -> Answer:
         """Return the page that a cursor points to.
 
         `query` is what the request asks for beside it, None for nothing; `product_id` is the product that the list has
-        to be of, None for any list. Raises BadParameter where either is another than the cursor's, PhotoExpired where
-        the ranking is gone.
+        to be like, '' for a photo's list. Raises BadParameter where either is another than the cursor's, PhotoExpired
+        where the ranking is gone.
         """
         started = time.perf_counter()
         cursor = cursors.read(text)
         if query is not None and digest(query) != cursor.query:
             raise BadParameter("the cursor belongs to a search with other parameters; repeat those, or leave them out")
         ranking = await self._ranking(owner, cursor)
-        if product_id is not None and ranking.query.wanted.but_product != product_id:
+        if ranking.query.wanted.but_product != product_id:
             raise BadParameter("the cursor belongs to another list; give it where its first page was asked for")
         page = await self._read(ranking, cursor.offset, top_k, terms)
         if len(page.hits) < top_k and not ranking.whole:

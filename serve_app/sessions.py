@@ -51,7 +51,7 @@ class Sessions:
         top_k: int,
         query: Query | None,
         terms: Terms = PATIENT,
-        product_id: str | None = None,
+        product_id: str = "",
     ) -> Answer:
         """Return a further page of one list, see Paging.page."""
         return await self._paging.page(owner, cursor, top_k, query, await self._signing(), terms, product_id)

@@ -71,11 +71,6 @@ class Writes:
             self._waiting -= len(changes)
             self._waiting_bytes -= size_bytes
 
-    async def close(self) -> None:
-        await self._gatherer.close()
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-        self._thread.shutdown(wait=False)
-
     async def _write(self, change: Change, at_ms: int) -> Changed:
         if change.at_ms is None:
             change = replace(change, at_ms=at_ms)

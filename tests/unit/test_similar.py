@@ -50,7 +50,7 @@ class Similar(Shop):
     async def like(self, product_id: str, query: Query = Query(top_k=10)) -> Answer:  # noqa: B008
         return await self.sessions.begun(NOBODY, *await self.products.similar(product_id, query))
 
-    async def further(self, cursor: str, product_id: str | None) -> Answer:
+    async def further(self, cursor: str, product_id: str) -> Answer:
         return await self.sessions.page(NOBODY, cursor, 10, None, product_id=product_id)
 
 
@@ -94,6 +94,13 @@ async def test_cursor_of_a_photo_is_refused_for_a_product():
     cursor = (await shop.first()).lists[0].next
     with pytest.raises(BadParameter, match="another list"):
         await shop.further(cursor, "p0001")
+
+
+async def test_cursor_of_a_product_is_refused_for_a_photo():
+    shop = Similar(Stock(50))
+    cursor = (await shop.like("p0000")).lists[0].next
+    with pytest.raises(BadParameter, match="another list"):
+        await shop.page(cursor)
 
 
 async def test_a_search_is_narrowed_as_asked_beside_what_is_left_out():

@@ -131,14 +131,6 @@ async def test_more_than_may_wait_is_refused_and_nothing_of_it_taken_on(more):
     assert len(await queue.write(more, 1)) == len(more)
 
 
-async def test_closing_closes_the_writer():
-    writer = FakeWriter()
-    queue = Writes(writer.open, Alone(), 10)
-    await queue.write(removals("a"), 1)
-    await queue.close()
-    assert writer.closed == 1
-
-
 async def test_products_are_held_once_each_while_they_are_changed():
     writer, turns = FakeWriter(), Alone()
     await Writes(writer.open, turns, 10).write(removals("b", "a", "b"), 1)
