@@ -243,6 +243,7 @@ class LimitsConfig(Section):
     max_objects: int = Field(10, ge=1, le=10, description="most objects found in a photo")
     deadline_s: float = Field(5, gt=0, description="seconds until a search is answered 504")
     cold_deadline_s: float = Field(30, gt=0, description="the same where a stage may start from zero")
+    write_deadline_s: float = Field(60, gt=0, description="seconds until a write of products is answered 504")
 
 
 IndexType = Literal["AUTO", "FLAT", "HNSW", "HNSW_SQ", "IVF_SQ8", "IVF_RABITQ", "DISKANN", "GPU_CAGRA"]

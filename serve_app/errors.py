@@ -8,7 +8,9 @@
     │   ├── UnsupportedType      415 unsupported_type
     │   ├── NotAnImage           422 not_an_image
     │   ├── Truncated            422 truncated
+    │   ├── TooSmall             422 too_small
     │   ├── BadParameter         422 bad_parameter
+    │   ├── UnknownProduct       404 unknown_product
     │   └── PhotoExpired         410 photo_expired
     ├── NotAllowed               the caller may not do this
     │   ├── KeyRequired          401 key_required
@@ -102,8 +104,17 @@ class Truncated(BadInput):
     code = "truncated"
 
 
+class TooSmall(BadInput):
+    code = "too_small"
+
+
 class BadParameter(BadInput):
     code = "bad_parameter"
+
+
+class UnknownProduct(BadInput):
+    status = 404
+    code = "unknown_product"
 
 
 class PhotoExpired(BadInput):
@@ -273,3 +284,14 @@ class RolloutFailed(SetupError):
     """What was installed will not come to run by waiting."""
 
     code = "rollout_failed"
+
+
+def error_of(code: str) -> type[ShoplensError] | None:
+    """Return the first class of the tree, from its root on, that has a code; None where none has it."""
+    level: list[type[ShoplensError]] = [ShoplensError]
+    while level:
+        for each in level:
+            if each.code == code:
+                return each
+        level = [below for each in level for below in each.__subclasses__()]
+    return None

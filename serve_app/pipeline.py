@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, Terms
+from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, StoredView, Terms, View
 from serve_app.errors import MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.money import PriceRange
@@ -62,6 +62,20 @@ class Embedded:
     age_s: float = math.inf
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageViews:
+    """Hold the views that a catalogue's image is indexed by, and one crop for each, in their order.
+
+    `phash` is the perceptual hash of the picture.
+    """
+
+    width: int
+    height: int
+    views: tuple[tuple[View, Detection], ...]
+    crops: Crops
+    phash: str
+
+
 class DetectorStage(Protocol):
     async def detect(self, photo: bytes, focus: Focus, terms: Terms = PATIENT) -> Sighting:
         """Decode the photo, find all its objects where that is asked for, and cut what is to be searched."""
@@ -100,6 +114,15 @@ class SearcherStage(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """Hold the rows of one product, in the order of their ids; none where the index does not have it."""
+
+    rows: tuple[StoredView, ...]
+    watermark_ms: int
+    collection: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """Say what a shopper asked for."""
@@ -116,6 +139,8 @@ class Query:
     """What prices are sorted in."""
     prices: PriceRange | None = None
     """Asked for in the shopper's currency; `wanted` holds what that was, by the rates then, in each stored one."""
+    facets: tuple[str, ...] = ()
+    """What products are counted by, over the whole ranking."""
     worths: tuple[tuple[str, float], ...] = ()
     """What a minor unit of each currency was worth then; prices of currencies without a rate can't be compared."""
 
@@ -233,9 +258,10 @@ class Pipeline:
         """Search all lists in one call, and again with more rows while the first `depth` products could still change.
 
         A list names the embeddings that it is searched by; where it names none, it is not searched. The last call fixes
-        the rankings, so what it says of the index is true of them. Any order but that by similarity takes them all.
+        the rankings, so what it says of the index is true of them. Any order but that by similarity takes them all, and
+        so does counting them.
         """
-        if query.sort is not Sort.SIMILARITY:
+        if query.sort is not Sort.SIMILARITY or query.facets:
             depth = MAX_RANKED
         worths = dict(query.worths)
         k = min(depth * self._rows_per_product, MAX_ROWS)

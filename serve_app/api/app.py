@@ -13,9 +13,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import __version__
-from serve_app.api import health, problems, search
-from serve_app.api.examples import ANSWER
+from serve_app.api import health, problems, products, search, search_batch, writing
+from serve_app.api.change_wire import BatchBody, ProductBody
+from serve_app.api.examples import ANSWERS
 from serve_app.api.keys import LIMIT, POLICY, Guard, TellLimits
+from serve_app.api.parameters import Parameters
+from serve_app.api.schemas import parts_of
 from serve_app.api.service import Service
 from serve_app.api.uploads import JSON
 
@@ -40,6 +43,9 @@ def create_app(service: Service) -> FastAPI:
     problems.install(app, lambda code: service.count(code, {}))
     guard = Guard(service.access, service.quotas)
     app.include_router(search.router(service, guard))
+    app.include_router(search_batch.router(service, guard))
+    app.include_router(products.router(service, guard))
+    app.include_router(writing.router(service, guard))
     app.include_router(health.router(service, guard))
     app.add_middleware(TellLimits)
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=GZIP_LEVEL)
@@ -57,11 +63,14 @@ def create_app(service: Service) -> FastAPI:
 
 
 class Described(FastAPI):
-    """Give the description its answer's example whole: FastAPI leaves out what is null in it."""
+    """Give the description what FastAPI leaves out: parts of bodies, and what is null in examples of answers."""
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
-        document["paths"][search.PATH]["post"]["responses"]["200"]["content"][JSON]["example"] = ANSWER
+        for body in (Parameters, ProductBody, BatchBody):
+            document["components"]["schemas"] |= parts_of(body)
+        for (path, method), example in ANSWERS.items():
+            document["paths"][path][method]["responses"]["200"]["content"][JSON]["example"] = example
         return document
 
 

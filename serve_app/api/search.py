@@ -31,17 +31,27 @@ URL = "url"
 ACCEPT_LANGUAGE = "Accept-Language"
 _STATUSES = {
     400: "empty_body",
+    404: "unknown_product",
     410: "photo_expired",
     413: "photo_too_large, too_many_pixels",
     415: "unsupported_type",
     422: "bad_parameter, not_an_image, truncated",
     500: "internal",
+    502: "fetch_failed",
     503: "index_missing, milvus_unavailable, stage_unavailable",
     504: "deadline_exceeded",
 }
-PROBLEMS: dict[int | str, dict[str, Any]] = keys.PROBLEMS | {
-    status: {"model": Problem, "description": f"Problem with code {codes}"} for status, codes in _STATUSES.items()
-}
+
+
+def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the problems that a guarded route answers with these statuses, and those of its guard."""
+    described = {
+        status: {"model": Problem, "description": f"Problem with code {_STATUSES[status]}"} for status in statuses
+    }
+    return keys.PROBLEMS | described
+
+
+PROBLEMS = problems_of(400, 410, 413, 415, 422, 500, 503, 504)
 _PHOTO = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP"}
 _BODY = {
     "parameters": query_documentation(),
@@ -69,22 +79,22 @@ def router(service: Service, guard: Guard) -> APIRouter:
         # Before the body: nobody should upload a photo only to learn that a parameter is wrong.
         _check_input(caller, request.query_params)
         values = query_values(request.query_params.multi_items())
-        _market(service, request, read_parameters(values))
+        market_of(service, request, read_parameters(values))
         upload = await read_upload(request, service.max_body_bytes)
         _check_input(caller, upload.values)
         parameters = read_parameters(merged(values, upload.values))
-        market = _market(service, request, parameters)
-        answer = await _answer(service, caller.owner, upload.photo, parameters, market)
+        market = market_of(service, request, parameters)
+        answer = await answer_of(service, caller.owner, upload.photo, parameters, market)
         service.count("ok", answer.timings_ms, answer.degraded)
-        log.info("search", extra=_log_fields(request_id, caller, answer, len(upload.photo or b"")))
-        response.headers["Content-Language"] = market.reader.tag
-        response.headers["Vary"] = ACCEPT_LANGUAGE
-        return search_answer(answer, request_id, market)
+        log.info("search", extra=log_fields(request_id, caller, answer, len(upload.photo or b"")))
+        show_market(response, market)
+        return search_answer(answer, request_id, market, parameters.facets)
 
     return routes
 
 
-def _market(service: Service, request: Request, parameters: Parameters) -> Market:
+def market_of(service: Service, request: Request, parameters: Parameters) -> Market:
+    """Return the market that a request is for; raises BadParameter."""
     return service.markets.of(parameters.language, request.headers.get(ACCEPT_LANGUAGE), parameters.currency)
 
 
@@ -94,25 +104,39 @@ def _check_input(caller: Caller, names: Container[str]) -> None:
         raise Forbidden("without an API key a search takes no url; send the photo itself")
 
 
-async def _answer(
-    service: Service, owner: str, photo: bytes | None, parameters: Parameters, market: Market
+def show_market(response: Response, market: Market) -> None:
+    """Say in the headers for which language an answer is, and that another reader may get another one."""
+    response.headers["Content-Language"] = market.reader.tag
+    response.headers["Vary"] = ACCEPT_LANGUAGE
+
+
+async def answer_of(
+    service: Service,
+    owner: str,
+    photo: bytes | None,
+    parameters: Parameters,
+    market: Market,
+    *,
+    bulk: bool = False,
 ) -> pipeline.Answer:
+    """Search as one request asks; raises BadParameter and EmptyBody where it asks for nothing, or for two things."""
     query, token = parameters.query(market), parameters.token
     if parameters.cursor is not None:
         if photo is not None:
             raise BadParameter("the request has a photo and a cursor; a page needs no photo")
         beside = query if parameters.asks_beside_a_cursor else None
-        return await service.page(owner, parameters.cursor, parameters.top_k, beside)
+        return await service.page(owner, parameters.cursor, parameters.top_k, beside, bulk=bulk)
     if token is not None and photo is not None:
         raise BadParameter("the request has a photo and a token; send the one that is to be searched with")
     if token is not None:
-        return await service.search_again(owner, token, query)
+        return await service.search_again(owner, token, query, bulk=bulk)
     if photo is None:
         raise EmptyBody(f"the request has no photo; send it as multipart field {FIELD!r}, or alone as the body")
-    return await service.search(owner, photo, query)
+    return await service.search(owner, photo, query, bulk=bulk)
 
 
-def _log_fields(request_id: str, caller: Caller, answer: pipeline.Answer, size_bytes: int) -> dict[str, Any]:
+def log_fields(request_id: str, caller: Caller, answer: pipeline.Answer, size_bytes: int) -> dict[str, Any]:
+    """Return what the log says of one search."""
     lists = [entry.products for entry in answer.lists if entry.products is not None]
     return {
         "request_id": request_id,
