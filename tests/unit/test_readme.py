@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shlex
 import shutil
 import subprocess
 import threading
@@ -22,12 +23,31 @@ from tests.unit.test_api import ANSWER, FakeService
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 LAPTOP, SHOP = "http://127.0.0.1:8000", "https://search.example.com"
 BLOCKS = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", README, re.M)
-COMMANDS = [
-    command
-    for block in BLOCKS
-    for command in re.findall(r"^ {4}(curl (?:.*\\\n)*.*)$", block, re.M)
-    if "/v1/" in command
-]
+
+
+def commands_of(text: str) -> Iterator[str]:
+    """Yield the curl commands that ask for /v1, each with the lines that it goes on over."""
+    command = ""
+    for line in text.splitlines():
+        if not line.startswith("    "):
+            command = ""
+        elif command or line.startswith("    curl "):
+            command += line.removeprefix("    ") + "\n"
+            if is_whole(command):
+                if "/v1/" in command:
+                    yield command
+                command = ""
+
+
+def is_whole(command: str) -> bool:
+    try:
+        shlex.split(command)
+    except ValueError:
+        return False
+    return not command.endswith("\\\n")
+
+
+COMMANDS = list(commands_of(README))
 (PYTHON,) = [block for block in BLOCKS if "serve_app.client" in block]
 (KEY_LINE,) = re.findall(r"line for auth\.keys_file: (.+)", README)
 (KEY,) = set(re.findall(r"shoplens_[A-Za-z0-9_-]{43}", README))
@@ -83,7 +103,7 @@ def test_readme_has_commands() -> None:
     assert shutil.which("curl"), "curl is missing; run the tests with ./scripts/test"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS, ids=range(len(COMMANDS)))
 def test_curl_line_is_answered(command: str, addresses: dict[str, str], folder: Path) -> None:
     assert '"request_id"' in run(command, addresses, folder)
 
@@ -92,6 +112,13 @@ def test_curl_line_of_the_command_line_is_answered(addresses: dict[str, str], fo
     (serve,) = [each for each in commands.registered_commands if each.callback.__name__ == "serve"]
     (command,) = re.findall(r"curl .+", serve.callback.__doc__)
     assert '"request_id"' in run(command, addresses, folder)
+
+
+def test_command_goes_on_until_its_quotes_are_closed() -> None:
+    lines = (
+        "    curl 'http://a/v1/x' -d '{\n      1}'\n    {...}\n\n    curl a \\\n      b/v1/\n    curl 'http://a/v2/x'\n"
+    )
+    assert list(commands_of(lines)) == ["curl 'http://a/v1/x' -d '{\n  1}'\n", "curl a \\\n  b/v1/\n"]
 
 
 def test_wrong_command_fails(addresses: dict[str, str], folder: Path) -> None:
