@@ -36,6 +36,7 @@ class Narrowed(TypedDict, total=False):
     attributes: Mapping[str, Scalar | Sequence[Scalar]]
     group_by: Literal["product", "parent"]
     sort: Literal["similarity", "price_asc", "price_desc"]
+    facets: Sequence[str]
     min_score: float
     consistency: Literal["bounded", "strong"]
 

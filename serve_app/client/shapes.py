@@ -58,6 +58,33 @@ class Product(Model):
     price: Price | None
 
 
+class Count(Model):
+    value: Scalar
+    shown: str | None = None
+    count: int
+
+
+class PriceCount(Model):
+    price_min: Decimal
+    price_max: Decimal
+    count: int
+
+
+class PriceFacet(Model):
+    currency: str | None
+    ranges: list[PriceCount]
+
+
+class Facets(Model):
+    """How many products of a list are of each category, price or attribute's value."""
+
+    products: int
+    whole: bool
+    category: list[Count] | None = None
+    price: PriceFacet | None = None
+    attributes: dict[str, list[Count]] = Field(default_factory=dict)
+
+
 class Found(Model):
     """A thing in the photo, or the whole of it, with what is similar; without `products` where none was looked for."""
 
@@ -68,6 +95,7 @@ class Found(Model):
     main: bool
     source: str
     products: list[Product] | None
+    facets: Facets | None = None
     next: str | None
     """Cursor of the next page."""
 
@@ -99,6 +127,7 @@ class Similar(Model):
     model: str
     index: Index
     products: list[Product]
+    facets: Facets | None = None
     next: str | None
     degraded: list[str]
     timings_ms: dict[str, float]

@@ -17,19 +17,22 @@ import pytest
 from pydantic import BaseModel
 
 from serve_app import client as package
-from serve_app.api import examples, problems, wire
+from serve_app.api import change_wire, examples, problems, product_wire, wire
 from serve_app.api.app import create_app
 from serve_app.client import (
     Answer,
     AsyncClient,
+    Change,
     Client,
     ImageToStore,
     Money,
     NoAnswer,
     Problem,
+    ProductAnswer,
     ProductToDelete,
     ProductToStore,
     Retries,
+    Similar,
     Told,
 )
 from serve_app.client.attempts import Attempts
@@ -44,6 +47,7 @@ from serve_app.objects import Focus
 from serve_app.pipeline import Query
 from serve_app.ranking import Sort
 from tests.unit.test_api import ANSWER, RATES, FakeService
+from tests.unit.test_writing_api import WritingService
 
 URL = "https://search.example.com"
 QUICK = Retries(longest_wait_s=0.001)
@@ -300,6 +304,7 @@ async def test_every_parameter_is_taken_by_the_service():
         "attributes": {"colour": ["red", "blue"], "new": True},
         "group_by": "parent",
         "sort": "price_asc",
+        "facets": ["category", "attr.colour"],
         "min_score": 0.25,
         "consistency": "strong",
     }
@@ -328,6 +333,7 @@ async def test_every_parameter_is_taken_by_the_service():
         currency="EUR",
         prices=PriceRange("EUR", 150, 2000),
         worths=query.worths,
+        facets=query.facets,
     )
 
 
@@ -345,6 +351,20 @@ async def test_answer_and_problem_of_the_service_are_understood():
             await client.search(b"photo")
 
 
+async def test_writes_are_taken_by_the_service():
+    service = WritingService()
+    service.max_body_bytes = 10**6
+    product = ProductToStore(product_id="a/7", images=[ImageToStore(image=b"\xff\xd8 a file")], title={"en": "Chair"})
+    async with of_service(service) as client:
+        assert (await client.put(product)).status == "stored"
+        assert (await client.delete("a/7")).status == "stored"
+        both = await client.batch([product, ProductToDelete(product_id="8")])
+    assert [each.status for each in both.items] == ["stored", "stored"]
+    put, delete, *batch = service.written
+    assert (put.product_id, delete.product_id, len(batch)) == ("a/7", "a/7", 2)
+    assert (put.titles, put.images[0].data) == ({"en": "Chair"}, b"\xff\xd8 a file")
+
+
 def fields(model: type[BaseModel]) -> dict[str, object]:
     """Return the names of a model's fields, with those of the models in them."""
     inside = {name: _model_in(each.annotation) for name, each in model.model_fields.items()}
@@ -357,8 +377,23 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
     return next(filter(None, map(_model_in, getattr(annotation, "__args__", ()))), None)
 
 
-def test_client_knows_every_field_that_the_service_answers():
-    assert fields(Answer) == fields(wire.SearchAnswer)
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (Answer, wire.SearchAnswer),
+        (Similar, product_wire.SimilarAnswer),
+        (ProductAnswer, product_wire.ProductAnswer),
+    ],
+)
+def test_client_knows_every_field_that_the_service_answers(ours, theirs):
+    assert fields(ours) == fields(theirs)
+
+
+def test_client_knows_every_field_of_writes():
+    assert Change.model_fields.keys() == change_wire.ItemWire.model_fields.keys()
+    assert ProductToStore.model_fields.keys() == change_wire.ProductBody.model_fields.keys()
+    assert ImageToStore.model_fields.keys() == change_wire.ImageBody.model_fields.keys()
+    assert ProductToDelete.model_fields.keys() == change_wire.DeleteItem.model_fields.keys() - {"event"}
     assert Told.model_fields.keys() == problems.Problem.model_fields.keys() - {"type", "title"}
 
 

@@ -18,7 +18,10 @@ from serve_app.api.app import create_app
 from serve_app.cli import app as commands
 from serve_app.config import AuthConfig
 from serve_app.keys import parse_keys
+from tests.unit.builders import hit
 from tests.unit.test_api import ANSWER, FakeService
+from tests.unit.test_products_api import ProductService, stored
+from tests.unit.test_writing_api import WritingService
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 LAPTOP, SHOP = "http://127.0.0.1:8000", "https://search.example.com"
@@ -53,6 +56,18 @@ COMMANDS = list(commands_of(README))
 (KEY,) = set(re.findall(r"shoplens_[A-Za-z0-9_-]{43}", README))
 
 
+class Laptop(WritingService, ProductService):
+    """Know the README's product, and take all that it is sent."""
+
+    max_body_bytes = 10**6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcome = replace(ANSWER, token="t-1")
+        self.known = stored(hit("208", 0.0))
+        self.asked = []
+
+
 class Served:
     """Serve the HTTP interface over canned answers on loopback."""
 
@@ -75,7 +90,7 @@ class Served:
 @pytest.fixture(scope="module")
 def addresses() -> Iterator[dict[str, str]]:
     """Return where the README's addresses are: a laptop's, and one that asks for the README's key."""
-    laptop = FakeService(replace(ANSWER, token="t-1"))
+    laptop = Laptop()
     shop = FakeService(auth=AuthConfig(keys=KEY_LINE))
     with Served(laptop) as here, Served(shop) as there:
         yield {LAPTOP: here, SHOP: there}

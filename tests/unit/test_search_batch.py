@@ -59,7 +59,7 @@ def test_few_searches_of_one_request_are_in_work_at_a_time():
             self.most = max(self.most, self.in_work)
             await asyncio.sleep(0.001)
             self.in_work -= 1
-            return await super().search(photo, query, bulk=bulk)
+            return await super().search(owner, photo, query, bulk=bulk)
 
     service = Busy()
     assert searched(service, *[PHOTO] * MOST_SEARCHES).is_success
