@@ -47,7 +47,7 @@ def router(service: Service) -> APIRouter:
         service.count("ok", answer.timings_ms, answer.degraded)
         log.info("similar", extra={"request_id": request_id_of(request), "code": "ok", "product_id": product_id})
         show_market(response, market)
-        return similar_answer(answer, product_id, request_id_of(request), market, parameters.facets)
+        return similar_answer(answer, product_id, request_id_of(request), market, parameters.facets, service.rules())
 
     @routes.get(
         PATH,

@@ -10,6 +10,7 @@ from serve_app.changes import Change, Changed
 from serve_app.market import Markets
 from serve_app.pipeline import Answer, Query, Stored
 from serve_app.repeats import Begun
+from serve_app.rules import Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,10 @@ class Service(Protocol):
     fingerprint: str
     max_body_bytes: int
     markets: Markets
+
+    def rules(self) -> Rules:
+        """Return the rules of the shop that are in force now."""
+        ...
 
     async def search(self, photo: bytes, query: Query, *, bulk: bool = False) -> Answer:
         """Search with a compressed photo, within the deadline; `bulk` searches wait for the others."""
