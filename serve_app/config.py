@@ -33,6 +33,7 @@ from serve_app.languages import LANGUAGES
 DETECTOR_FILE = Path("weights/yolo26n.pt")
 """Where the detector's weights lie in the data directory."""
 RATES_FILE = Path("rates.csv")
+RULES_FILE = Path("rules.yaml")
 
 Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
@@ -136,6 +137,13 @@ class RankingConfig(Section):
     price_band: float = Field(
         0.1, ge=0, le=2, description="sorted by price are products whose scores lie so close together"
     )
+    rules: Path | None = Field(
+        None, description="file of rules that boost, bury, hide or pin products; default: DATA_DIR/rules.yaml"
+    )
+    rules_band: float = Field(
+        0.03, ge=0, le=2, description="rules put products in order whose scores lie so close together, 20 at most"
+    )
+    sold_out_last: bool = Field(True, description="products that are sold out come last among those")
 
 
 class IngressConfig(StageConfig):
@@ -429,6 +437,10 @@ class Config(BaseSettings):
     @property
     def rates_file(self) -> Path:
         return self.market.rates or self.data_dir / RATES_FILE
+
+    @property
+    def rules_file(self) -> Path:
+        return self.ranking.rules or self.data_dir / RULES_FILE
 
     @classmethod
     def settings_customise_sources(

@@ -79,6 +79,7 @@ ANSWER: dict[str, Any] = {
                         "rate_stale": False,
                         "original": {"amount": "19.90", "currency": "EUR"},
                     },
+                    "rule": "autumn",
                 }
             ],
             "facets": {

@@ -23,6 +23,7 @@ from serve_app.domain import StoredView, View
 from serve_app.market import Market
 from serve_app.money import price_amount
 from serve_app.pipeline import Answer, Stored
+from serve_app.rules import NO_RULES, Rules
 
 
 class StoredImageWire(Wire):
@@ -73,7 +74,12 @@ def product_answer(stored: Stored, request_id: str) -> ProductAnswer:
 
 
 def similar_answer(
-    answer: Answer, product_id: str, request_id: str, market: Market, names: Sequence[str] = ()
+    answer: Answer,
+    product_id: str,
+    request_id: str,
+    market: Market,
+    names: Sequence[str] = (),
+    rules: Rules = NO_RULES,
 ) -> SimilarAnswer:
     """Put a page of similar products into its wire shape, as a shopper of a market sees it."""
     (entry,) = answer.lists
@@ -82,7 +88,7 @@ def similar_answer(
         product_id=product_id,
         model=answer.model,
         index=index_wire(answer.collection, answer.watermark_ms),
-        products=[product_wire(hit, market) for hit in entry.products or ()],
+        products=[product_wire(hit, market, rules) for hit in entry.products or ()],
         facets=facets_wire(entry, names, market),
         next=entry.next,
         degraded=list(answer.degraded),

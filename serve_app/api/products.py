@@ -61,7 +61,7 @@ def router(service: Service, guard: Guard) -> APIRouter:
             },
         )
         show_market(response, market)
-        return similar_answer(answer, product_id, request_id_of(request), market, parameters.facets)
+        return similar_answer(answer, product_id, request_id_of(request), market, parameters.facets, service.rules())
 
     @routes.get(
         PATH,

@@ -115,7 +115,8 @@ async def _search(
         return SearchedWire(answer=None, problem=problem_of(Refusal.of(error), request_id))
     service.count("ok", answer.timings_ms, answer.degraded)
     log.info("search", extra=log_fields(request_id, caller, answer, len(upload.photo or b"")))
-    return SearchedWire(answer=search_answer(answer, request_id, market, parameters.facets), problem=None)
+    shown = search_answer(answer, request_id, market, parameters.facets, service.rules())
+    return SearchedWire(answer=shown, problem=None)
 
 
 def _searches(values: Any) -> list[Any]:

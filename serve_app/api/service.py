@@ -12,6 +12,7 @@ from serve_app.limiting import Quotas
 from serve_app.market import Markets
 from serve_app.pipeline import Answer, Query, Stored
 from serve_app.repeats import Begun
+from serve_app.rules import Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,10 @@ class Service(Protocol):
     markets: Markets
     access: Access
     quotas: Quotas
+
+    def rules(self) -> Rules:
+        """Return the rules of the shop that are in force now."""
+        ...
 
     async def search(self, owner: str, photo: bytes, query: Query, *, bulk: bool = False) -> Answer:
         """Search with a compressed photo, within the deadline; its token is to be the owner's. `bulk` searches wait."""

@@ -13,6 +13,7 @@ from serve_app.facets import Count, facets
 from serve_app.languages import DEFAULT, Reader
 from serve_app.market import Market
 from serve_app.pipeline import MAX_RANKED, NO_DETECTOR, NO_OBJECT, NO_TOKEN, Answer, ProductList
+from serve_app.rules import NO_RULES, Rules
 
 DEGRADED = {
     NO_OBJECT: "nothing was found, so the whole photo was searched",
@@ -62,6 +63,7 @@ class ProductWire(Wire):
     category: str | None
     in_stock: bool
     price: PriceWire | None
+    rule: str | None = Field(None, description="the shop's rule that moved the product among those about as similar")
 
 
 class CountWire(Wire):
@@ -117,14 +119,16 @@ PLAIN = Market(Reader(DEFAULT))
 """Who says nothing of language or currency."""
 
 
-def search_answer(answer: Answer, request_id: str, market: Market = PLAIN, names: Sequence[str] = ()) -> SearchAnswer:
+def search_answer(
+    answer: Answer, request_id: str, market: Market = PLAIN, names: Sequence[str] = (), rules: Rules = NO_RULES
+) -> SearchAnswer:
     """Put a search's outcome into its wire shape, as a shopper of a market sees it, counted by `names`."""
     return SearchAnswer(
         request_id=request_id,
         photo=PhotoWire(token=answer.token, width=answer.width, height=answer.height),
         model=answer.model,
         index=index_wire(answer.collection, answer.watermark_ms),
-        objects=[_object(i, entry, market, names) for i, entry in enumerate(answer.lists)],
+        objects=[_object(i, entry, market, names, rules) for i, entry in enumerate(answer.lists)],
         degraded=list(answer.degraded),
         timings_ms={name: round(value, 2) for name, value in answer.timings_ms.items()},
     )
@@ -163,7 +167,7 @@ def _counts(counts: Sequence[Count]) -> list[CountWire]:
     return [CountWire(value=each.value, shown=each.shown, count=each.count) for each in counts]
 
 
-def _object(position: int, entry: ProductList, market: Market, names: Sequence[str]) -> ObjectWire:
+def _object(position: int, entry: ProductList, market: Market, names: Sequence[str], rules: Rules) -> ObjectWire:
     detection = entry.object.detection
     return ObjectWire(
         object_id=entry.object_id or f"o{position}",
@@ -172,13 +176,13 @@ def _object(position: int, entry: ProductList, market: Market, names: Sequence[s
         confidence=detection.confidence,
         main=entry.object.main,
         source=entry.object.source,
-        products=None if entry.products is None else [product_wire(hit, market) for hit in entry.products],
+        products=None if entry.products is None else [product_wire(hit, market, rules) for hit in entry.products],
         facets=facets_wire(entry, names, market),
         next=entry.next,
     )
 
 
-def product_wire(hit: Hit, market: Market) -> ProductWire:
+def product_wire(hit: Hit, market: Market, rules: Rules = NO_RULES) -> ProductWire:
     """Put one product into its wire shape, as a shopper of a market sees it."""
     return ProductWire(
         product_id=hit.product_id,
@@ -190,7 +194,13 @@ def product_wire(hit: Hit, market: Market) -> ProductWire:
         category=market.category(hit.category, hit.data),
         in_stock=hit.in_stock,
         price=_price(hit, market),
+        rule=_rule(hit, rules),
     )
+
+
+def _rule(hit: Hit, rules: Rules) -> str | None:
+    found = rules.rule(hit)
+    return None if found is None else found.name
 
 
 def _price(hit: Hit, market: Market) -> PriceWire | None:

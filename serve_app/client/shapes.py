@@ -56,6 +56,8 @@ class Product(Model):
     category: str | None
     in_stock: bool
     price: Price | None
+    rule: str | None = None
+    """Name of the shop's rule that moved it."""
 
 
 class Count(Model):

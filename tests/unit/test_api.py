@@ -30,6 +30,7 @@ from serve_app.objects import Focus, ObjectList
 from serve_app.pipeline import Answer, Fixed, ProductList, Query
 from serve_app.ranking import Sort
 from serve_app.rates import NO_RATES, Rate, Rates
+from serve_app.rules import NO_RULES, Action, Rule, Rules
 from tests.unit.builders import hit
 
 CHAIR = ObjectList(Detection(Box(0.1, 0.2, 0.3, 0.4), "chair", 0.8), Source.DETECTOR, True, (1,))
@@ -72,6 +73,7 @@ class FakeService:
         self.missing = missing
         self.searches: list[tuple[bytes | str, Query]] = []
         self.bulk: list[bool] = []
+        self.in_force = NO_RULES
         self.pages: list[tuple[str, int, Query | None]] = []
         self.owners: list[str] = []
         self.counted: list[str] = []
@@ -91,6 +93,9 @@ class FakeService:
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
+
+    def rules(self) -> Rules:
+        return self.in_force
 
     def index(self) -> IndexView:
         return IndexView("products_0123456789ab_20260101T000000Z")
@@ -159,6 +164,7 @@ def test_answer_has_every_field_of_version_1():
                 "category": None,
                 "in_stock": True,
                 "price": None,
+                "rule": None,
             }
         ],
     }
@@ -619,3 +625,9 @@ def test_one_facet_may_stand_alone_in_json():
 @pytest.mark.parametrize("query", ["facets=", "facets=colour", "facets=attr.", "&".join(["facets=price"] * 11)])
 def test_facet_that_is_none_is_refused(query):
     assert code(search(FakeService(), f"?{query}")) == (422, "bad_parameter")
+
+
+def test_rule_that_moved_a_product_is_named():
+    service = FakeService()
+    service.in_force = Rules((Rule("autumn", Action.BOOST, frozenset({"p1"})),))
+    assert search(service).json()["objects"][0]["products"][0]["rule"] == "autumn"
