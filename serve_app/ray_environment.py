@@ -37,6 +37,11 @@ CLUSTER: Mapping[str, str] = {
     "RAY_LOG_TO_STDERR": "1",
     # Else Ray's processes write their statistics to those logs, dozens of pages a minute.
     "RAY_event_stats": "0",
+    # A pod that is killed answers nothing, not even a refusal: Ray counts a node as lost after four unanswered checks.
+    # By default that takes up to 40 s, in which calls still go to its replicas (README).
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "4",
     # What is written to files all the same stays below 100 MiB a process.
     "RAY_ROTATION_MAX_BYTES": str(32 * 2**20),
     "RAY_ROTATION_BACKUP_COUNT": "2",

@@ -25,6 +25,9 @@ capabilities: {drop: [ALL]}
 - {name: RAY_SERVE_LOG_TO_STDERR, value: "1"}
 - {name: RAY_LOG_TO_STDERR, value: "1"}
 - {name: RAY_event_stats, value: "0"}
+- {name: RAY_health_check_period_ms, value: "1000"}
+- {name: RAY_health_check_timeout_ms, value: "2000"}
+- {name: RAY_health_check_failure_threshold, value: "4"}
 - {name: RAY_ROTATION_MAX_BYTES, value: "33554432"}
 - {name: RAY_ROTATION_BACKUP_COUNT, value: "2"}
 - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ int .Values.drainSeconds | quote }}}
