@@ -212,6 +212,7 @@ class Ingress:
         self.fingerprint = fingerprint
         self.max_body_bytes = config.limits.max_body_bytes
         self.markets = make_markets(config)
+        self.page_settings = config.page
         self._config = config
         most = config.ingress.max_in_flight
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import __version__
-from serve_app.api import health, problems, search
+from serve_app.api import health, page_routes, problems, search
 from serve_app.api.examples import ANSWER
 from serve_app.api.service import Service
 from serve_app.api.uploads import JSON
@@ -31,6 +31,7 @@ def create_app(service: Service) -> FastAPI:
     problems.install(app, lambda code: service.count(code, {}))
     app.include_router(search.router(service))
     app.include_router(health.router(service))
+    app.include_router(page_routes.router(service))
     app.add_middleware(Identify)
     return app
 

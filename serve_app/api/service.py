@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from serve_app.config import PageConfig
 from serve_app.market import Markets
 from serve_app.pipeline import Answer, Query
 
@@ -22,6 +23,7 @@ class Service(Protocol):
     fingerprint: str
     max_body_bytes: int
     markets: Markets
+    page_settings: PageConfig
 
     async def search(self, photo: bytes, query: Query) -> Answer:
         """Search with a compressed photo, within the deadline."""

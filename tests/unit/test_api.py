@@ -16,6 +16,7 @@ from serve_app.api.examples import REQUESTS
 from serve_app.api.parameters import NOT_YET
 from serve_app.api.service import IndexView
 from serve_app.api.wire import DEGRADED, SearchAnswer
+from serve_app.config import PageConfig
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source
 from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded, PhotoExpired
 from serve_app.filters import Filter
@@ -57,6 +58,7 @@ class FakeService:
         self, outcome: Answer | Exception = ANSWER, missing: IndexView | None = None, rates: Rates = NO_RATES
     ) -> None:
         self.markets = Markets(lambda: rates, today=lambda: date(2026, 11, 1))
+        self.page_settings = PageConfig()
         self.outcome = outcome
         self.missing = missing
         self.searches: list[tuple[bytes | str, Query]] = []

@@ -1,0 +1,379 @@
+// Copyright 2026 The Shoplens authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The page put together: what the shopper does, and what is shown for it.
+
+import { WHOLE } from "./boxes.js";
+import * as filters from "./filters.js";
+import * as notices from "./notices.js";
+import { imageOf, reduced } from "./photo.js";
+import * as products from "./products.js";
+import { Offline } from "./service.js";
+import * as stage from "./stage.js";
+import { currencyName, language, settings, speak, text } from "./texts.js";
+import { categories, first, further, keyOf, likeView, photoView, searchedBox, sharedView } from "./views.js";
+
+const SETTLE_MS = 250; // a box is searched once it rests
+const SLOW_MS = 3000;
+const OFFLINE_MS = 5000;
+const AGAIN_MS = 2000;
+const TRIES = 2; // of a search that the service could not answer, before the shopper is asked
+
+const at = (id) => document.getElementById(id);
+const visited = new Map();
+let view = null;
+let run = null;
+let busy = false;
+let settling = null;
+let retrying = null;
+let currency = new URLSearchParams(location.search).get("currency") ?? "";
+if (!settings.currencies.includes(currency)) currency = "";
+
+/* Where the shopper is. */
+
+function open(next, { replace = false } = {}) {
+  if (view) view.scroll = scrollY;
+  const depth = replace ? (history.state?.depth ?? 0) : (history.state?.depth ?? 0) + 1;
+  const id = crypto.randomUUID?.() ?? String(Math.random());
+  visited.set(id, next);
+  history[replace ? "replaceState" : "pushState"]({ id, depth }, "", addressOf(next));
+  enter(next);
+}
+
+/** Return the address of a view: product ids, never the photo. */
+function addressOf(of) {
+  const query = new URLSearchParams();
+  const before = new URLSearchParams(location.search);
+  for (const name of ["language", "currency"]) if (before.has(name)) query.set(name, before.get(name));
+  for (const [name, value] of idsOf(of)) query.append(name, value);
+  return `${location.pathname}${query.size ? `?${query}` : ""}`;
+}
+
+function idsOf(of) {
+  if (of?.kind === "like") return [["like", of.id]];
+  return of?.kind === "shared" ? of.ids.map((id) => ["product", id]) : [];
+}
+
+function addressed() {
+  const query = new URLSearchParams(location.search);
+  if (query.get("like")) return likeView(query.get("like"));
+  return query.getAll("product").length ? sharedView(query.getAll("product")) : null;
+}
+
+addEventListener("popstate", () => {
+  if (view) view.scroll = scrollY;
+  enter(visited.has(history.state?.id) ? visited.get(history.state.id) : addressed());
+});
+
+function enter(next) {
+  stop();
+  view = next;
+  at("start").hidden = view !== null;
+  at("work").hidden = view === null;
+  at("again").hidden = view === null;
+  at("back").hidden = !history.state?.depth;
+  notices.clear();
+  if (!view) return;
+  filters.begin(view.wanted);
+  if (view.kind === "photo") stage.show(view.address);
+  products.clear();
+  draw();
+  if (view.list) {
+    show();
+    scrollTo(0, view.scroll);
+  } else {
+    scrollTo(0, 0);
+    look();
+  }
+}
+
+/* Searching. */
+
+function stop() {
+  run?.abort();
+  busy = false;
+  retrying = null;
+  clearTimeout(settling);
+}
+
+/** Search for the view's first page; an answer that is overtaken is dropped. */
+async function look(tries = TRIES) {
+  const { now, mine, signal } = begin();
+  products.wait(true);
+  notices.announce(text("Searching …"));
+  const slow = setTimeout(() => {
+    notices.clear();
+    notices.show(text("This takes longer than usual …"));
+  }, SLOW_MS);
+  try {
+    await first(now, currency, signal);
+    if (!mine()) return;
+    draw();
+    show();
+    notices.announce(text("{count} product", { count: view.list.products.length }));
+    if (at("filters").open) count();
+  } catch (error) {
+    if (mine()) fail(error, tries, look);
+  } finally {
+    clearTimeout(slow);
+    if (mine()) rest();
+  }
+}
+
+function rest() {
+  busy = false;
+  products.wait(false);
+}
+
+async function next() {
+  if (!view?.list?.next || busy) return;
+  const from = view.list.products.length;
+  const { now, mine, signal } = begin();
+  products.wait(true);
+  try {
+    await further(now, currency, signal);
+    if (!mine()) return;
+    products.show(view.list.products, { from, next: view.list.next, like });
+    notices.announce(text("{count} product", { count: view.list.products.length }));
+  } catch (error) {
+    if (mine()) fail(error, TRIES, next);
+  } finally {
+    if (mine()) rest();
+  }
+}
+
+function begin() {
+  stop();
+  const own = new AbortController();
+  const now = view;
+  run = own;
+  busy = true;
+  return { now, signal: own.signal, mine: () => run === own && view === now && !own.signal.aborted };
+}
+
+async function count() {
+  const now = view;
+  const found = await categories(now, currency, run?.signal).catch(() => null);
+  if (now === view && found) filters.offer(found);
+}
+
+/** Say why there is no answer, and go on by itself where another try may help. */
+function fail(error, tries, again) {
+  if (error.name === "AbortError") return;
+  notices.clear();
+  if (!view.list) products.clear();
+  const retry = () => {
+    notices.clear();
+    again(Math.max(0, tries - 1));
+  };
+  retrying = retry;
+  if (error instanceof Offline) {
+    tell(text("You are offline. Photo and results stay here; the search goes on once you are back online."), retry);
+    later(retry, OFFLINE_MS);
+  } else if (error.status === 429) {
+    notices.countDown(error.afterMs ?? AGAIN_MS, retry);
+  } else {
+    const { said, anotherPhoto } = notices.sentence(error.code);
+    if (anotherPhoto) tell(said, () => at("another").click(), "New photo");
+    else tell(said, retry);
+    if (error.status === 503 && tries > 0) later(retry, error.afterMs ?? AGAIN_MS);
+  }
+}
+
+function tell(said, call, name = "Try again") {
+  notices.show(said, [[name, call]], "bad");
+  notices.announce(said);
+}
+
+function later(retry, ms) {
+  const now = view;
+  clearTimeout(settling);
+  settling = setTimeout(() => now === view && !busy && retry(), ms);
+}
+
+addEventListener("online", () => retrying?.());
+
+/* Showing. */
+
+function draw() {
+  at("photo").hidden = view.kind !== "photo";
+  at("origin").hidden = view.kind !== "like";
+  if (view.kind === "photo") {
+    const object = view.box ? null : view.objects[view.chosen];
+    stage.draw(view.objects, view.box ? -1 : view.chosen, view.box ?? object?.box ?? null);
+    at("photo").classList.toggle("looking", !view.objects.length);
+  }
+  if (view.kind === "like") {
+    at("origin").replaceChildren(...(view.product ? [products.image(view.product), products.make("p", "title", products.titleOf(view.product))] : []));
+  }
+  at("found").textContent = heading();
+  at("filters").hidden = view.kind === "shared";
+}
+
+function heading() {
+  if (view.kind === "like") return text("More like this");
+  if (view.kind === "shared") return text("Shared products");
+  if (view.box) return text("Selected area");
+  return view.objects[view.chosen] ? stage.nameOf(view.objects[view.chosen]) : text("Searching …");
+}
+
+function show() {
+  notices.clear();
+  const found = view.list.products;
+  products.show(found, { next: view.list.next, like });
+  filters.countIn(priceCurrency());
+  at("share").hidden = !found.length;
+  if (!found.length) nothing();
+  for (const code of view.degraded) if (notices.DEGRADED[code]) notices.show(text(notices.DEGRADED[code]));
+}
+
+function nothing() {
+  const narrowed = Object.keys(view.wanted).some((name) => name !== "sort");
+  const whole = view.kind === "photo" && !view.box && view.objects.every((object) => !object.products?.length);
+  if (narrowed) notices.show(text("No product fits these filters."), [["Clear filters", () => at("clear").click()]]);
+  else if (whole) notices.show(text("This shop has no products yet."), [["Try again", () => look()]]);
+  else if (view.kind === "photo") {
+    const said = `${text("Nothing similar was found.")} ${text("Draw a box around what you look for, or try another photo.")}`;
+    notices.show(said, [["New photo", () => at("another").click()]]);
+  } else notices.show(text("Nothing similar was found."), [["New photo", () => at("another").click()]]);
+}
+
+const priceCurrency = () => currency || view.wanted.currency || view.list?.products.find((each) => each.price)?.price.currency || "";
+
+/* What the shopper does. */
+
+function take(file) {
+  if (!file) return;
+  open(photoView(URL.createObjectURL(file), reduced(file)));
+}
+
+function like(product) {
+  open(likeView(product.product_id, product));
+  at("found").focus({ preventScroll: true });
+}
+
+function choose(index) {
+  view.box = null;
+  view.chosen = index;
+  const object = view.objects[index];
+  draw();
+  if (!searchedBox(view) && view.key === keyOf(view, currency)) {
+    stop();
+    view.list = object;
+    rest();
+    show();
+    notices.announce(text("{count} product", { count: object.products.length }));
+  } else look();
+}
+
+function drawn(box) {
+  if (!view.box) {
+    view.box = box;
+    draw();
+  }
+  view.box = box;
+  stop();
+  settling = setTimeout(() => look(), SETTLE_MS);
+}
+
+function narrow() {
+  view.wanted = filters.wanted(priceCurrency());
+  look();
+}
+
+async function share() {
+  const shown = view.kind === "photo" ? sharedView(view.list.products.map((each) => each.product_id)) : view;
+  const address = new URL(location.pathname, location.origin);
+  for (const [name, value] of idsOf(shown)) address.searchParams.append(name, value);
+  const said = text("The link does not hold your photo.");
+  try {
+    if (navigator.share && matchMedia("(pointer: coarse)").matches) {
+      await navigator.share({ url: address.href });
+      return;
+    }
+    await navigator.clipboard.writeText(address.href);
+    notices.clear();
+    notices.show(`${text("Link copied")}. ${said}`);
+    notices.announce(`${text("Link copied")}. ${said}`);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    notices.clear();
+    notices.show(`${address.href} – ${said}`);
+  }
+}
+
+for (const id of ["take", "choose", "another"]) {
+  at(id).addEventListener("change", (event) => {
+    take(event.target.files[0]);
+    event.target.value = "";
+  });
+}
+addEventListener("paste", (event) => take(imageOf(event.clipboardData)));
+addEventListener("dragover", (event) => {
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dropping"));
+addEventListener("drop", (event) => {
+  document.body.classList.remove("dropping");
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  take(imageOf(event.dataTransfer));
+});
+
+at("back").addEventListener("click", () => history.back());
+at("share").addEventListener("click", share);
+at("language").addEventListener("change", async (event) => {
+  try {
+    await speak(event.target.value);
+  } catch {
+    event.target.value = language();
+    return;
+  }
+  remember("language", language());
+});
+at("currency").addEventListener("change", (event) => {
+  currency = event.target.value;
+  remember("currency", currency);
+});
+
+/** Keep a choice in the address, and show everything by it. */
+function remember(name, value) {
+  const address = new URL(location.href);
+  if (value) address.searchParams.set(name, value);
+  else address.searchParams.delete(name);
+  history.replaceState(history.state, "", address);
+  offerChoices();
+  if (!view) return;
+  if (name === "currency") {
+    const { price_min, price_max, currency: _, ...kept } = view.wanted;
+    view.wanted = kept;
+    filters.set(kept);
+  }
+  draw();
+  look();
+}
+
+function offerChoices() {
+  const named = Object.entries(settings.languages).map(([tag, name]) => new Option(name, tag));
+  for (const option of named) option.lang = option.value;
+  at("language").replaceChildren(...named);
+  at("language").value = language().split("-")[0];
+  const known = settings.currencies.map((code) => new Option(currencyName(code), code));
+  at("currency").replaceChildren(new Option(text("Prices of the shop"), ""), ...known);
+  at("currency").value = currency;
+  at("currencies").hidden = !settings.currencies.length;
+}
+
+history.scrollRestoration = "manual";
+stage.listen({ box: drawn, object: choose });
+products.listen(next);
+filters.listen(narrow, count);
+offerChoices();
+const begun = addressed();
+if (begun) open(begun, { replace: true });
+else {
+  history.replaceState({ id: "start", depth: 0 }, "");
+  visited.set("start", null);
+}
