@@ -339,10 +339,12 @@ class MarketConfig(Section):
 class PageConfig(Section):
     """The page that shoppers search on, at /."""
 
-    picture_sources: tuple[Annotated[str, Field(pattern=r"^https?:(//(\*\.)?[A-Za-z0-9.-]+(:[0-9]+)?)?$")], ...] = Field(
-        (),
-        description="where the page may load catalogue pictures from beside the service itself: "
-        "`https://cdn.example.com`, `https://*.example.com`, or `https:` for any",
+    picture_sources: tuple[Annotated[str, Field(pattern=r"^https?:(//(\*\.)?[A-Za-z0-9.-]+(:[0-9]+)?)?$")], ...] = (
+        Field(
+            (),
+            description="where the page may load catalogue pictures from beside the service itself: "
+            "`https://cdn.example.com`, `https://*.example.com`, or `https:` for any",
+        )
     )
     product_url: str = Field(
         "",

@@ -100,6 +100,7 @@ function stop() {
 async function look(tries = TRIES) {
   const { now, mine, signal } = begin();
   products.wait(true);
+  at("found").textContent = heading();
   notices.announce(text("Searching …"));
   const slow = setTimeout(() => {
     notices.clear();
@@ -111,7 +112,7 @@ async function look(tries = TRIES) {
     draw();
     show();
     notices.announce(text("{count} product", { count: view.list.products.length }));
-    if (at("filters").open) count();
+    if (!at("wanted").hidden) count();
   } catch (error) {
     if (mine()) fail(error, tries, look);
   } finally {
@@ -160,22 +161,28 @@ async function count() {
 /** Say why there is no answer, and go on by itself where another try may help. */
 function fail(error, tries, again) {
   if (error.name === "AbortError") return;
+  rest();
   notices.clear();
   if (!view.list) products.clear();
+  at("found").textContent = heading();
   const retry = () => {
     notices.clear();
     again(Math.max(0, tries - 1));
   };
+  const asked = () => {
+    notices.clear();
+    again();
+  };
   retrying = retry;
   if (error instanceof Offline) {
-    tell(text("You are offline. Photo and results stay here; the search goes on once you are back online."), retry);
+    tell(text("You are offline. Photo and results stay here; the search goes on once you are back online."), asked);
     later(retry, OFFLINE_MS);
   } else if (error.status === 429) {
     notices.countDown(error.afterMs ?? AGAIN_MS, retry);
   } else {
     const { said, anotherPhoto } = notices.sentence(error.code);
     if (anotherPhoto) tell(said, () => at("another").click(), "New photo");
-    else tell(said, retry);
+    else tell(said, asked);
     if (error.status === 503 && tries > 0) later(retry, error.afterMs ?? AGAIN_MS);
   }
 }
@@ -214,7 +221,8 @@ function heading() {
   if (view.kind === "like") return text("More like this");
   if (view.kind === "shared") return text("Shared products");
   if (view.box) return text("Selected area");
-  return view.objects[view.chosen] ? stage.nameOf(view.objects[view.chosen]) : text("Searching …");
+  if (view.objects[view.chosen]) return stage.nameOf(view.objects[view.chosen]);
+  return text(busy ? "Searching …" : "Your photo");
 }
 
 function show() {

@@ -6,7 +6,7 @@
 import { language, text } from "./texts.js";
 
 const form = document.getElementById("wanted");
-const panel = document.getElementById("filters");
+const opener = document.getElementById("filters");
 const badge = document.getElementById("filtered");
 const categories = document.getElementById("categories");
 const fields = form.elements;
@@ -28,7 +28,10 @@ export function listen(changed, opened) {
     set({});
     changed();
   });
-  panel.addEventListener("toggle", () => panel.open && opened());
+  opener.addEventListener("click", () => {
+    unfold(form.hidden);
+    if (!form.hidden) opened();
+  });
 }
 
 /** Return the parameters of a search as they are filled in; a price is in `currency`. */
@@ -54,7 +57,7 @@ export function set(given) {
 
 /** Begin anew: closed, with no categories but the one that is wanted. */
 export function begin(given) {
-  panel.open = false;
+  unfold(false);
   fields.category.replaceChildren(new Option(text("All categories"), ""));
   set(given);
   categories.hidden = !given.category;
@@ -82,6 +85,11 @@ function option(each) {
   const parts = nameOf(each).split("/");
   const number = new Intl.NumberFormat(language()).format(each.count);
   return new Option(`${"\u2003".repeat(parts.length - 1)}${parts.at(-1)} (${number})`, each.value);
+}
+
+function unfold(isOpen) {
+  form.hidden = !isOpen;
+  opener.setAttribute("aria-expanded", String(isOpen));
 }
 
 function count() {
