@@ -238,8 +238,10 @@ def make_app(shop: Shop) -> FastAPI:
     ) -> Response:
         market = shop.markets.of(language, None, currency)
         if cursor is None:
-            query = Query(top_k=top_k)
-            entry = shop._new(Detection(WHOLE_BOX), Source.WHOLE, True, product_id.split("-")[0], query)
+            name = f"list-{next(shop.numbers)}"
+            like = ranked(product_id.split("-")[0], Query())
+            shop.lists[name] = tuple(each for each in like if each.product_id != product_id)
+            entry = shop._list(Detection(WHOLE_BOX), Source.WHOLE, True, name, 0, top_k)
         else:
             name, _, start = cursor.rpartition(":")
             entry = shop._list(Detection(WHOLE_BOX), Source.WHOLE, True, name, int(start), top_k)

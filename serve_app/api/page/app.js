@@ -77,6 +77,7 @@ function enter(next) {
   filters.begin(view.wanted);
   if (view.kind === "photo") stage.show(view.address);
   products.clear();
+  at("rates").hidden = true;
   draw();
   if (view.list) {
     show();
@@ -109,8 +110,8 @@ async function look(tries = TRIES) {
   try {
     await first(now, currency, signal);
     if (!mine()) return;
-    draw();
     show();
+    draw();
     notices.announce(text("{count} product", { count: view.list.products.length }));
     if (!at("wanted").hidden) count();
   } catch (error) {
@@ -217,17 +218,25 @@ function draw() {
   at("filters").hidden = view.kind === "shared";
 }
 
+/** Return what the list that is shown is of; while there is none, what is going on. */
 function heading() {
+  if (view.list) return view.heading;
+  return view.kind === "photo" ? text(busy ? "Searching …" : "Your photo") : named();
+}
+
+function named() {
   if (view.kind === "like") return text("More like this");
   if (view.kind === "shared") return text("Shared products");
-  if (view.box) return text("Selected area");
-  if (view.objects[view.chosen]) return stage.nameOf(view.objects[view.chosen]);
-  return text(busy ? "Searching …" : "Your photo");
+  return view.box ? text("Selected area") : stage.nameOf(view.objects[view.chosen]);
 }
 
 function show() {
   notices.clear();
   const found = view.list.products;
+  view.heading = named();
+  at("found").textContent = view.heading;
+  at("rates").textContent = products.rates(found) ?? "";
+  at("rates").hidden = !at("rates").textContent;
   products.show(found, { next: view.list.next, like });
   filters.countIn(priceCurrency());
   at("share").hidden = !found.length;

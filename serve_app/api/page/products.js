@@ -3,7 +3,7 @@
 
 // Products as cards, page after page.
 
-import { day, percent, settings, text } from "./texts.js";
+import { day, money, percent, settings, text } from "./texts.js";
 
 const AHEAD = "600px"; // the next page is asked for before its place is reached
 const SKELETONS = 6;
@@ -84,14 +84,21 @@ export function image(product) {
   return place;
 }
 
+/** Return what a shopper pays about, and beside it what the shop charges where that is in another currency. */
 function price(found) {
   if (!found) return null;
   const node = make("p", "price", found.formatted ?? `${found.amount} ${found.currency}`);
-  if (found.converted) {
-    const said = found.rate_stale ? "Converted at an old rate, of {date}" : "Converted at the rate of {date}";
-    node.append(make("small", "", text(said, { date: day(found.rate_date) })));
-  }
+  if (found.original) node.append(" ", make("small", "", money(found.original)));
   return node;
+}
+
+/** Return what has to be said of the rates that prices were converted by; null where none was. */
+export function rates(products) {
+  const converted = products.map((each) => each.price).filter((each) => each?.converted);
+  if (!converted.length) return null;
+  const old = converted.some((each) => each.rate_stale);
+  const date = day(converted.map((each) => each.rate_date).sort()[0]);
+  return text(old ? "Converted at an old rate, of {date}" : "Converted at the rate of {date}", { date });
 }
 
 function signs(product) {
