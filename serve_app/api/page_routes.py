@@ -73,7 +73,6 @@ def router(service: Service) -> APIRouter:
             "Content-Language": reader.tag,
             "Vary": "Accept-Language",
             "Referrer-Policy": "same-origin",
-            "Cross-Origin-Opener-Policy": "same-origin",
         }
         return _answer(request, text.encode(), "text/html", CHECK_EACH_TIME, headers)
 
@@ -110,6 +109,7 @@ def settings_of(service: Service) -> dict[str, object]:
     return {
         "languages": dict(LANGUAGES),
         "currencies": [code for code in CURRENCIES if code in rates],
+        "max_bytes": service.max_body_bytes,
         "product_url": service.page_settings.product_url,
     }
 

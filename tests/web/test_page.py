@@ -353,6 +353,13 @@ def test_prices_narrow_and_order_in_the_shoppers_currency(visit):
     visit.page.get_by_label("Price to").fill("25")
     visit.page.get_by_label("Sort by").select_option("price_asc")
     expect(visit.page.locator(".price").first).to_contain_text("$12.38")
+    visit.page.get_by_label("Price from").fill("1,000")
+    visit.page.keyboard.press("Enter")
+    assert visit.page.evaluate("document.activeElement.matches(':invalid')")
+    visit.page.get_by_label("Price from").fill("٢٠٫٥")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator(".price").first).to_contain_text("$21.13")
+    visit.page.get_by_label("Price from").fill("")
     visit.page.get_by_label("Price to").fill("1")
     visit.page.keyboard.press("Enter")
     expect(visit.notice("No product fits these filters.")).to_be_visible()
@@ -536,6 +543,20 @@ def test_photo_and_results_stay_while_the_network_is_away(visit):
     visit.context.set_offline(False)
     visit.shows("ball")
     expect(visit.page.locator(".notice")).to_have_count(0)
+
+
+def test_service_that_can_not_be_reached_is_tried_again(visit):
+    visit.page.route("**/v1/search*", lambda route: route.abort())
+    visit.send()
+    expect(visit.notice("The search is not available right now.")).to_be_visible()
+    visit.page.unroute("**/v1/search*")
+    visit.shows("chair")
+
+
+def test_photo_that_is_too_large_is_not_sent(visit):
+    visit.send(bytes(visit.shop.max_body_bytes + 1), "image/heic")
+    expect(visit.notice("This photo is too large. Try a smaller one.")).to_be_visible()
+    assert visit.shop.uploads == []
 
 
 def test_photo_that_was_taken_offline_is_searched_later(visit):

@@ -15,6 +15,7 @@ import { categories, first, further, keyOf, likeView, photoView, searchedBox, sh
 
 const SETTLE_MS = 250; // a box is searched once it rests
 const SLOW_MS = 3000;
+const OFFLINE = "You are offline. Photo and results stay here; the search goes on once you are back online.";
 const OFFLINE_MS = 5000;
 const AGAIN_MS = 2000;
 const TRIES = 2; // of a search that the service could not answer, before the shopper is asked
@@ -46,7 +47,7 @@ function addressOf(of) {
   const before = new URLSearchParams(location.search);
   for (const name of ["language", "currency"]) if (before.has(name)) query.set(name, before.get(name));
   for (const [name, value] of idsOf(of)) query.append(name, value);
-  return `${location.pathname}${query.size ? `?${query}` : ""}`;
+  return location.pathname + (String(query) && `?${query}`);
 }
 
 function idsOf(of) {
@@ -176,7 +177,7 @@ function fail(error, tries, again) {
   };
   retrying = retry;
   if (error instanceof Offline) {
-    tell(text("You are offline. Photo and results stay here; the search goes on once you are back online."), asked);
+    tell(navigator.onLine ? notices.sentence("unreachable").said : text(OFFLINE), asked);
     later(retry, OFFLINE_MS);
   } else if (error.status === 429) {
     notices.countDown(error.afterMs ?? AGAIN_MS, retry);

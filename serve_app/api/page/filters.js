@@ -10,11 +10,12 @@ const opener = document.getElementById("filters");
 const badge = document.getElementById("filtered");
 const categories = document.getElementById("categories");
 const fields = form.elements;
+const ZEROS = [0x0660, 0x06f0, 0x0966, 0x0e50, 0xff10]; // Arabic, Persian, Hindi, Thai, full width
 
 /** Call `changed` once the shopper has narrowed otherwise, `opened` when the panel is opened. */
 export function listen(changed, opened) {
   const tell = () => {
-    if (!form.checkValidity()) return;
+    if (!form.reportValidity()) return;
     count();
     changed();
   };
@@ -36,12 +37,18 @@ export function listen(changed, opened) {
 
 /** Return the parameters of a search as they are filled in; a price is in `currency`. */
 export function wanted(currency) {
-  const amount = (name) => fields[name].value.trim().replace(",", ".");
+  const amount = (name) => fields[name].value.trim().replace(/\p{Nd}/gu, asciiDigit).replace(/[,٫]/, ".");
   const prices = currency && form.checkValidity() ? { price_min: amount("price_min"), price_max: amount("price_max") } : {};
   const found = { sort: fields.sort.value, category: fields.category.value, ...prices };
   if (fields.in_stock.checked) found.in_stock = "true";
   const given = Object.fromEntries(Object.entries(found).filter(([, value]) => value));
   return given.price_min || given.price_max ? { ...given, currency } : given;
+}
+
+function asciiDigit(digit) {
+  const code = digit.codePointAt(0);
+  const zero = ZEROS.find((each) => each <= code && code < each + 10);
+  return zero === undefined ? digit : String(code - zero);
 }
 
 /** Fill in parameters that were wanted before. */

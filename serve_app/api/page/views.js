@@ -4,7 +4,7 @@
 // What a view shows: its products, by photo, by a product they are like, or by their ids.
 
 import { Offline, Problem, search, similar, stored } from "./service.js";
-import { language, money } from "./texts.js";
+import { language, money, settings } from "./texts.js";
 
 const FIRST = 12;
 const PAGE = 24;
@@ -59,7 +59,10 @@ async function byToken(view, parameters, signal) {
       view.token = null;
     }
   }
-  const answer = await search({ photo: await view.upload, ...parameters }, signal);
+  const photo = await view.upload;
+  // Where a photo is refused while it is still being sent, browsers lose the answer.
+  if (photo.size > settings.max_bytes) throw new Problem("photo_too_large", 413);
+  const answer = await search({ photo, ...parameters }, signal);
   view.token = answer.photo.token;
   return answer;
 }
@@ -103,7 +106,8 @@ export async function further(view, currency, signal) {
 }
 
 async function turn(view, list, currency, signal) {
-  const parameters = { cursor: list.next, top_k: PAGE, language: language(), currency };
+  const shown = { language: language(), currency: view.wanted.currency ?? currency };
+  const parameters = { cursor: list.next, top_k: PAGE, ...shown };
   const answer = view.kind === "like" ? await similar(view.id, parameters, signal) : (await search(parameters, signal)).objects[0];
   list.products = [...list.products, ...unseen(answer.products ?? [], list.products)];
   list.next = answer.next;
