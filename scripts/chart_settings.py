@@ -33,6 +33,7 @@ IN_A_CLUSTER: dict[str, Any] = {
 SET_BY_CHART = {
     "": {"data_dir", "log_file"},
     "http": {"host", "port", "metrics_port"},
+    "auth": {"keys_file", "anonymous_search", "public", "origins", "trusted_proxies"},
     "milvus": {"uri", "more_uris", "user", "password_file"},
 }
 """Settings that are no key of the chart's `config`, by section; secrets are none either."""

@@ -133,7 +133,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", metavar="WORDS", help="drills whose names contain one of these")
     parser.add_argument("--namespace", default="shoplens", help="of the release (default: %(default)s)")
     parser.add_argument("--release", default="shoplens", help="its name (default: %(default)s)")
-    parser.add_argument("--url", help="what reaches its Service; default: the Service's name in the cluster")
+    parser.add_argument(
+        "--url", help="what reaches its Service, with SHOPLENS_KEY; default: the Service's name in the cluster"
+    )
     parser.add_argument("--photo", type=Path, required=True, help="a JPEG to search with")
     parser.add_argument("--rate", type=float, required=True, help="searches a second: half of what it answers, or more")
 

@@ -18,6 +18,7 @@ from locust import FastHttpUser, constant, events, task
 from urllib3.filepost import encode_multipart_formdata
 
 from scripts.load_schedule import Schedule
+from scripts.measuring import key_headers
 
 GRACE_S = 0.5
 """Time for all shoppers to start."""
@@ -82,7 +83,7 @@ class Shopper(FastHttpUser):
         with client.post(
             "/v1/search",
             data=body,
-            headers={"Content-Type": content_type, "X-Request-ID": f"load-{number}"},
+            headers={"Content-Type": content_type, "X-Request-ID": f"load-{number}", **key_headers()},
             catch_response=True,
             timeout=JOB.timeout_s,
         ) as response:

@@ -33,7 +33,7 @@ from scripts.load_outcome import Answered, answered_rate, between, codes, late_s
 from scripts.load_report import Run
 from scripts.load_schedule import SHAPES, Schedule
 from scripts.load_watch import Sample, Watch
-from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report
+from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, key_headers
 from serve_app.errors import ShoplensError
 
 SECONDS = {"steady": 120.0, "step": 240.0, "ramp": 240.0, "spike": 240.0, "diurnal": 600.0, "soak": 3_600.0}
@@ -72,7 +72,9 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="step", help="how the load goes (default: %(default)s)")
-    parser.add_argument("--url", help="test this service; default: one of its own")
+    parser.add_argument(
+        "--url", help="test this service, with SHOPLENS_KEY, of role admin for its metrics; default: one of its own"
+    )
     parser.add_argument("--photos", type=Path, help="folder of JPEG photos to send; default: the demo's")
     parser.add_argument("--data-dir", type=Path, default=default_folder(), help="folder of the demo")
     parser.add_argument("--seconds", type=float, help="how long; default: by shape")
@@ -188,7 +190,7 @@ async def probe(url: str, photos: Sequence[Path], connections: int = PROBE_CONNE
         past_s = time.monotonic() - start_s
         return past_s > LONGEST_PROBE_S or (past_s > PROBE_S and len(done) >= PROBE_ANSWERS)
 
-    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=url, headers=key_headers(), timeout=60, limits=limits) as client:
 
         async def ask() -> None:
             while not is_over():

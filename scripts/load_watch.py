@@ -13,7 +13,7 @@ from typing import Any, Self
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from scripts.measuring import descendants, memory_mib
+from scripts.measuring import descendants, key_headers, memory_mib
 
 EVERY_S = 1.0
 HEALTH_S = 12.0
@@ -99,7 +99,7 @@ class Watch:
         return [replace(each, at_s=each.at_s - start_s) for each in self._samples if each.at_s >= start_s]
 
     def _look(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=5) as client:
+        with httpx.Client(base_url=self._url, headers=key_headers(), timeout=5) as client:
             while not self._stop.wait(EVERY_S):
                 sample = Sample(time.monotonic())
                 with suppress(httpx.HTTPError):

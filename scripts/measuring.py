@@ -114,6 +114,12 @@ def median_and_spread(values: Sequence[float]) -> tuple[float, float]:
     return statistics.median(values), max(values) - min(values)
 
 
+def key_headers() -> dict[str, str]:
+    """Return the headers of a service that asks for an API key: that of SHOPLENS_KEY, if it is set."""
+    key = os.environ.get("SHOPLENS_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
 def wait_until(condition: Any, *, timeout_s: float, what: str) -> Any:
     """Return the first true value of `condition()`; raises TimeoutError, naming what was waited for."""
     deadline = time.monotonic() + timeout_s

@@ -113,6 +113,7 @@ def _service(folder: Path) -> Iterator[tuple[RayNodes, dict[str, Any]]]:
             data_dir=folder,
             milvus={"uri": f"http://{HERE}:{MILVUS_PORT}"},
             http={"host": "0.0.0.0", "port": SERVE_PORT},  # noqa: S104 - in a network namespace of its own
+            auth={"anonymous_search": True},
         )
         for model in (FINGERPRINT, OTHER_MODEL):
             fill(config, server.uri, model)

@@ -11,7 +11,7 @@ from itertools import pairwise
 import httpx
 
 from scripts.load_schedule import Schedule
-from scripts.measuring import Goal, Report, percentile
+from scripts.measuring import Goal, Report, key_headers, percentile
 
 DEADLINE_S = 5.0
 BROKEN = ("broken_connection", "not_ours")
@@ -86,7 +86,7 @@ async def search(
     seen: list[Seen] = []
     loop = asyncio.get_running_loop()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0 if fresh else None)
-    async with httpx.AsyncClient(timeout=DEADLINE_S + 1, limits=limits) as client:
+    async with httpx.AsyncClient(headers=key_headers(), timeout=DEADLINE_S + 1, limits=limits) as client:
         balancer = Balancer(urls, client)
         probing = asyncio.create_task(balancer.probe())
         start_s = loop.time()

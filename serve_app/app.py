@@ -135,6 +135,7 @@ def arguments(config: Config) -> dict[str, Any]:
     """
     options = set(StageConfig.model_fields)
     exclude: dict[str, Any] = {
+        "auth": {"keys"},
         "milvus": {"password"},
         "feed": {"kafka_password"},
         "store": {"redis_password", "signing_key"},

@@ -33,6 +33,7 @@ from serve_app.languages import LANGUAGES
 DETECTOR_FILE = Path("weights/yolo26n.pt")
 """Where the detector's weights lie in the data directory."""
 RATES_FILE = Path("rates.csv")
+RULES_FILE = Path("rules.yaml")
 
 Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
@@ -136,6 +137,13 @@ class RankingConfig(Section):
     price_band: float = Field(
         0.1, ge=0, le=2, description="sorted by price are products whose scores lie so close together"
     )
+    rules: Path | None = Field(
+        None, description="file of rules that boost, bury, hide or pin products; default: DATA_DIR/rules.yaml"
+    )
+    rules_band: float = Field(
+        0.03, ge=0, le=2, description="rules put products in order whose scores lie so close together, 20 at most"
+    )
+    sold_out_last: bool = Field(True, description="products that are sold out come last among those")
 
 
 class IngressConfig(StageConfig):
@@ -188,6 +196,44 @@ class HttpConfig(Section):
     )
 
 
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:\d{1,5})?)$")]
+
+
+class AuthConfig(Section):
+    """Who may call, and how often."""
+
+    keys: SecretStr = Field(
+        SecretStr(""), description="lines of `shoplens keys new`, only from SHOPLENS_AUTH__KEYS or keys_file"
+    )
+    keys_file: Path | None = Field(None, description="file that holds them; read again when it changes")
+    anonymous_search: bool = Field(
+        False,
+        description="let everyone search who can reach the service; beyond loopback it starts only with keys, with "
+        "this, or with `public`",
+    )
+    public: bool = Field(
+        False, description="let pages of this service and of `origins` search without a key, by upload and own token"
+    )
+    origins: tuple[Origin, ...] = Field(
+        (), description="pages that may call from a browser (CORS), as https://shop.example.com, or `*`"
+    )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="networks of proxies whose X-Forwarded-For is believed, as `10.0.0.0/8`; for `public`"
+    )
+    requests_per_minute_per_key: int = Field(
+        600, ge=1, description="requests of each key whose line says nothing else; more are answered 429"
+    )
+    requests_per_minute_per_address: int = Field(
+        60, ge=1, description="`public` requests of each client address (IPv6: its /64); more are answered 429"
+    )
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> Self:
+        if self.public and self.anonymous_search:
+            raise ValueError("anonymous_search lets everyone do what public would; set one of the two")
+        return self
+
+
 class TracingConfig(Section):
     """Where OpenTelemetry traces go."""
 
@@ -205,6 +251,7 @@ class LimitsConfig(Section):
     max_objects: int = Field(10, ge=1, le=10, description="most objects found in a photo")
     deadline_s: float = Field(5, gt=0, description="seconds until a search is answered 504")
     cold_deadline_s: float = Field(30, gt=0, description="the same where a stage may start from zero")
+    write_deadline_s: float = Field(60, gt=0, description="seconds until a write of products is answered 504")
 
 
 IndexType = Literal["AUTO", "FLAT", "HNSW", "HNSW_SQ", "IVF_SQ8", "IVF_RABITQ", "DISKANN", "GPU_CAGRA"]
@@ -374,6 +421,7 @@ class Config(BaseSettings):
         None, description="JSON log; default: standard error, for `serve` on a laptop DATA_DIR/logs"
     )
     http: HttpConfig = HttpConfig()
+    auth: AuthConfig = AuthConfig()
     tracing: TracingConfig = TracingConfig()
     limits: LimitsConfig = LimitsConfig()
     degradation: DegradationConfig = DegradationConfig()
@@ -407,6 +455,10 @@ class Config(BaseSettings):
     @property
     def rates_file(self) -> Path:
         return self.market.rates or self.data_dir / RATES_FILE
+
+    @property
+    def rules_file(self) -> Path:
+        return self.ranking.rules or self.data_dir / RULES_FILE
 
     @classmethod
     def settings_customise_sources(
@@ -458,6 +510,7 @@ def _wrong(error: ValidationError) -> BadConfig:
 
 
 SECRETS = (
+    ("auth", "keys"),
     ("milvus", "password"),
     ("store", "redis_password"),
     ("store", "signing_key"),

@@ -12,8 +12,10 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 from ray import serve
@@ -25,6 +27,10 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from serve_app import telemetry
 from serve_app.admission import Admission
 from serve_app.api.service import IndexView
+from serve_app.callers import make_access
+from serve_app.catalogue.products import ProductWriter
+from serve_app.catalogue.staged import StageModels
+from serve_app.changes import Change, Changed
 from serve_app.collection import IndexState, alias
 from serve_app.config import Config, SearchParams
 from serve_app.coverage import PARTIAL_INDEX
@@ -37,19 +43,24 @@ from serve_app.errors import (
     ShoplensError,
 )
 from serve_app.filters import Filter
-from serve_app.keeping import NOBODY
+from serve_app.limiting import Quotas
 from serve_app.market import make_markets
 from serve_app.milvus.importing import import_pymilvus
 from serve_app.objects import Focus
 from serve_app.paging import Paging
 from serve_app.photos import Photos
-from serve_app.pipeline import Answer, Embedded, Found, Pipeline, Query, Sighting
+from serve_app.pipeline import Answer, Embedded, Found, ImageViews, Pipeline, Query, Sighting, Stored
+from serve_app.repeats import Begun, Repeats
 from serve_app.resilience import RetryBudget
+from serve_app.rules_file import RulesFile
 from serve_app.scaling import LoopMeter
 from serve_app.sessions import Sessions
+from serve_app.similar import Products
 from serve_app.stage_calls import StageCalls
 from serve_app.stages import WholePhoto, load_detector, load_embedder
 from serve_app.stores import make_store, signing_key
+from serve_app.turn_calls import ActorTurns
+from serve_app.writes import Writes
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -65,6 +76,8 @@ PATIENT_PART = 0.5
 """Part of a search's time that it may wait for others, or for replicas that are to come."""
 GRACE_S = 0.1
 """Stages end at a search's deadline by themselves, and say more of it."""
+
+T = TypeVar("T")
 
 Settings = dict[str, Any]
 """The settings as JSON; each replica adds secrets from its own environment."""
@@ -132,6 +145,9 @@ class Detector(_Stage):
         sighting = await self._stage.detect(photo, focus, terms)
         return replace(sighting, age_s=self.age_s())
 
+    async def views(self, image: bytes, terms: Terms) -> ImageViews:
+        return await self._stage.views(image, terms)
+
     def check_health(self) -> None:
         self._stage.batcher.check_health()
 
@@ -191,6 +207,10 @@ class Searcher(_Stage):
         with self._meter.call():
             return await self._index.refresh(model, ranked, terms)
 
+    async def product(self, model: str, product_id: str, vectors: bool, strong: bool, terms: Terms) -> Stored:
+        with self._meter.call():
+            return await self._index.product(model, product_id, vectors, strong, terms)
+
     async def __del__(self) -> None:
         await self._index.close()
 
@@ -212,6 +232,9 @@ class Ingress:
         self.fingerprint = fingerprint
         self.max_body_bytes = config.limits.max_body_bytes
         self.markets = make_markets(config)
+        self.access = make_access(config)
+        ranking = config.ranking
+        self.rules = RulesFile(config.rules_file, sold_out_last=ranking.sold_out_last, band=ranking.rules_band).current
         self.page_settings = config.page
         self._config = config
         most = config.ingress.max_in_flight
@@ -225,10 +248,17 @@ class Ingress:
             rows_per_product=config.searcher.candidates_per_product,
             price_band=config.ranking.price_band,
             refused=() if config.degradation.partial_index else (PARTIAL_INDEX,),
+            rules=self.rules,
         )
-        photos = Photos(make_store(config.store), config.store.timeout_s)
+        store = make_store(config.store)
+        self.quotas = Quotas(store, config.store.timeout_s)
+        photos = Photos(store, config.store.timeout_s)
         paging = Paging(pipeline, stages, photos, fingerprint)
         self._sessions = Sessions(pipeline, photos, paging, signing_key(config.store))
+        self._products = Products(pipeline, stages, fingerprint)
+        self._repeats = Repeats(store, config.store.timeout_s)
+        deadline_s = config.limits.write_deadline_s
+        self._writes = Writes(_product_writer(config, fingerprint, stages), ActorTurns(deadline_s), deadline_s)
         self._admission = Admission(
             most=most, goal_s=config.ingress.latency_goal_s, last_s=math.inf, now_s=time.monotonic()
         )
@@ -264,38 +294,66 @@ class Ingress:
 
         return create_app(self)
 
-    async def search(self, photo: bytes, query: Query) -> Answer:
-        return await self._admitted(lambda terms: self._sessions.search(NOBODY, photo, query, terms))
+    async def search(self, owner: str, photo: bytes, query: Query, *, bulk: bool = False) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.search(owner, photo, query, terms), bulk)
 
-    async def search_again(self, token: str, query: Query) -> Answer:
-        return await self._admitted(lambda terms: self._sessions.search_again(NOBODY, token, query, terms))
+    async def search_again(self, owner: str, token: str, query: Query, *, bulk: bool = False) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.search_again(owner, token, query, terms), bulk)
 
-    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
-        return await self._admitted(lambda terms: self._sessions.page(NOBODY, cursor, top_k, query, terms))
+    async def page(self, owner: str, cursor: str, top_k: int, query: Query | None, *, bulk: bool = False) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.page(owner, cursor, top_k, query, terms), bulk)
 
-    async def _admitted(self, work: Callable[[Terms], Awaitable[Answer]]) -> Answer:
+    async def product(self, product_id: str, *, strong: bool) -> Stored:
+        # Not a search: answers that cost so little say nothing of how many searches can be taken on.
         with self._meter.call():
-            return await self._bounded(work)
+            terms = Terms.within(self._deadline_s)
+            return await self._in_time(self._products.product(product_id, strong, terms), terms)
 
-    async def _bounded(self, work: Callable[[Terms], Awaitable[Answer]]) -> Answer:
+    async def similar(self, owner: str, product_id: str, query: Query) -> Answer:
+        async def work(terms: Terms) -> Answer:
+            return await self._sessions.begun(owner, *await self._products.similar(product_id, query, terms))
+
+        return await self._admitted(work)
+
+    async def similar_page(self, owner: str, product_id: str, cursor: str, top_k: int, query: Query | None) -> Answer:
+        return await self._admitted(lambda terms: self._sessions.page(owner, cursor, top_k, query, terms, product_id))
+
+    async def write(self, changes: Sequence[Change], at_ms: int) -> list[Changed]:
+        return await self._writes.write(changes, at_ms)
+
+    async def begin(self, owner: str, key: str, request: bytes, now_ms: int) -> Begun:
+        return await self._repeats.begin(owner, key, request, now_ms)
+
+    async def end(self, owner: str, key: str, answer: bytes) -> None:
+        await self._repeats.end(owner, key, answer)
+
+    async def _admitted(self, work: Callable[[Terms], Awaitable[T]], bulk: bool = False) -> T:
+        with self._meter.call():
+            return await self._bounded(work, bulk)
+
+    async def _bounded(self, work: Callable[[Terms], Awaitable[T]], bulk: bool) -> T:
         if self._missing:
             raise IndexMissing(self._index.reason)
         # Where no stage goes to zero, a new replica is there later than any search may wait for it.
         patient = bool(self._stages.from_zero) and (self._can_grow or self._stages.is_waking())
         self._admission.last_s = PATIENT_PART * self._deadline_s
         self._admission.goal_s = self._admission.last_s if patient else self._config.ingress.latency_goal_s
-        self._admission.admit(time.monotonic())
+        self._admission.admit(time.monotonic(), bulk=bulk)
         answered = False
         try:
-            terms = Terms.within(self._deadline_s, demand=self._admission.demand)
-            async with asyncio.timeout(terms.left_s() + GRACE_S):
-                answer = await work(terms)
+            terms = Terms.within(self._deadline_s, bulk=bulk, demand=self._admission.demand)
+            answer = await self._in_time(work(terms), terms)
             answered = True
             return answer
+        finally:
+            self._admission.leave(time.monotonic(), answered=answered, bulk=bulk)
+
+    async def _in_time(self, work: Awaitable[T], terms: Terms) -> T:
+        try:
+            async with asyncio.timeout(terms.left_s() + GRACE_S):
+                return await work
         except TimeoutError as error:
             raise DeadlineExceeded("the search took longer than it may; try again") from error
-        finally:
-            self._admission.leave(time.monotonic(), answered=answered)
 
     def index(self) -> IndexView:
         return self._index
@@ -348,6 +406,19 @@ class Ingress:
             self._index = IndexView(state.collection)
             self._was_ready = True
         self._missing = state.collection is None
+
+
+def _product_writer(
+    config: Config, model: str, stages: StageCalls
+) -> Callable[[], AbstractContextManager[ProductWriter]]:
+    """Return what opens a writer of products; its calls to Milvus last no longer than a write may."""
+    from serve_app.catalogue.feed_driver import opened_for_products
+
+    deadline_s = config.limits.write_deadline_s
+    brief = {"write_deadline_s": min(deadline_s, config.milvus.write_deadline_s)}
+    own = config.model_copy(update={"milvus": config.milvus.model_copy(update=brief)})
+    models = StageModels(stages, asyncio.get_running_loop(), deadline_s)
+    return partial(opened_for_products, own, _milvus_uris(config)[0], model, models)
 
 
 def _replicas() -> dict[str, dict[ReplicaState, int]]:

@@ -121,6 +121,18 @@ class Hit:
         return self.duplicate_of or self.image_id
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredView:
+    """Hold one row of the index as it is read by its product; `hit.score` says nothing.
+
+    `vector` is () where it was not asked for. `updated_at` is in milliseconds since 1970 UTC.
+    """
+
+    hit: Hit
+    vector: Embedding
+    updated_at: int
+
+
 @dataclass(frozen=True, slots=True)
 class Ranked:
     """Hold a product's place in a ranking that was fixed, by the row that it was found by."""

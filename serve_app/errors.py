@@ -8,10 +8,18 @@
     │   ├── UnsupportedType      415 unsupported_type
     │   ├── NotAnImage           422 not_an_image
     │   ├── Truncated            422 truncated
+    │   ├── TooSmall             422 too_small
     │   ├── BadParameter         422 bad_parameter
+    │   ├── UnknownProduct       404 unknown_product
     │   └── PhotoExpired         410 photo_expired
+    ├── NotAllowed               the caller may not do this
+    │   ├── KeyRequired          401 key_required
+    │   ├── KeyUnknown           401 key_unknown
+    │   ├── Forbidden            403 forbidden
+    │   └── OriginRefused        403 origin_refused
     ├── Unavailable              worth trying again
     │   ├── Overloaded           429 overloaded
+    │   ├── QuotaExceeded        429 quota_exceeded
     │   ├── IndexMissing         503 index_missing
     │   ├── MilvusUnavailable    503 milvus_unavailable
     │   │   └── FailingOver      503 milvus_unavailable: a proxy answers that the index can't
@@ -96,13 +104,47 @@ class Truncated(BadInput):
     code = "truncated"
 
 
+class TooSmall(BadInput):
+    code = "too_small"
+
+
 class BadParameter(BadInput):
     code = "bad_parameter"
+
+
+class UnknownProduct(BadInput):
+    status = 404
+    code = "unknown_product"
 
 
 class PhotoExpired(BadInput):
     status = 410
     code = "photo_expired"
+
+
+class NotAllowed(ShoplensError):
+    status = 403
+    code = "forbidden"
+
+
+class KeyRequired(NotAllowed):
+    status = 401
+    code = "key_required"
+
+
+class KeyUnknown(NotAllowed):
+    status = 401
+    code = "key_unknown"
+
+
+class Forbidden(NotAllowed):
+    code = "forbidden"
+
+
+class OriginRefused(NotAllowed):
+    """A page of this origin may not call without a key."""
+
+    code = "origin_refused"
 
 
 class Unavailable(ShoplensError):
@@ -114,6 +156,13 @@ class Unavailable(ShoplensError):
 class Overloaded(Unavailable):
     status = 429
     code = "overloaded"
+
+
+class QuotaExceeded(Unavailable):
+    """The caller has made all requests that it may make for now."""
+
+    status = 429
+    code = "quota_exceeded"
 
 
 class IndexMissing(Unavailable):
@@ -235,3 +284,14 @@ class RolloutFailed(SetupError):
     """What was installed will not come to run by waiting."""
 
     code = "rollout_failed"
+
+
+def error_of(code: str) -> type[ShoplensError] | None:
+    """Return the first class of the tree, from its root on, that has a code; None where none has it."""
+    level: list[type[ShoplensError]] = [ShoplensError]
+    while level:
+        for each in level:
+            if each.code == code:
+                return each
+        level = [below for each in level for below in each.__subclasses__()]
+    return None

@@ -32,7 +32,8 @@ class Filter:
     A row passes when its category is one of `categories` or below it, its price lies in `price_min`…`price_max`
     (both included, minor units of `currency`) and in one of `prices`, it is in stock as asked, and each of `attributes`
     has one of the values named for it, alone or in a list. A row without a price passes no bound of prices.
-    `prices` asks for one price in all currencies that rows have; `Market.prices` makes them.
+    `prices` asks for one price in all currencies that rows have; `Market.prices` makes them. Rows of `but_product`, and
+    of the products of `but_parent`, don't pass.
     Raises BadParameter for values that no row can have or no engine can look for.
     """
 
@@ -43,6 +44,8 @@ class Filter:
     prices: tuple[PriceRange, ...] = ()
     in_stock: bool | None = None
     attributes: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
+    but_product: str = ""
+    but_parent: str = ""
 
     def __post_init__(self) -> None:
         _check_count("categories", self.categories)
@@ -54,6 +57,8 @@ class Filter:
         _check_count("attributes", self.attributes)
         for name, values in self.attributes:
             _check_attribute(name, values)
+        _check_text("product_id", self.but_product)
+        _check_text("parent_id", self.but_parent)
 
     def _check_price(self) -> None:
         bounds = [bound for bound in (self.price_min, self.price_max) if bound is not None]
@@ -93,11 +98,15 @@ def matches(wanted: Filter, row: Hit | Mapping[str, Any]) -> bool:
         return False
     if not _price_matches(wanted, values["price"], values["currency"]):
         return False
+    if wanted.but_product and values["product_id"] == wanted.but_product:
+        return False
+    if wanted.but_parent and values["parent_id"] == wanted.but_parent:
+        return False
     attributes = values["data"].get("attributes") or {}
     return all(_has_one(attributes.get(name), asked) for name, asked in wanted.attributes)
 
 
-_FIELDS = ("category", "in_stock", "price", "currency", "data")
+_FIELDS = ("category", "in_stock", "price", "currency", "data", "product_id", "parent_id")
 
 
 def _parts(wanted: Filter, prune: bool) -> Iterable[str]:
@@ -117,6 +126,10 @@ def _parts(wanted: Filter, prune: bool) -> Iterable[str]:
         yield " or ".join(map(_in_range, wanted.prices))
     if wanted.in_stock is not None:
         yield f"in_stock == {_literal(wanted.in_stock)}"
+    if wanted.but_product:
+        yield f"product_id != {quote(wanted.but_product)}"
+    if wanted.but_parent:
+        yield f"parent_id != {quote(wanted.but_parent)}"
     for name, values in wanted.attributes:
         key = f'data["attributes"]["{name}"]'
         yield " or ".join(f"{key} == {_literal(value)} or json_contains({key}, {_literal(value)})" for value in values)

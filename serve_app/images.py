@@ -14,7 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from serve_app.domain import Box, Crops, Photo, Pixels
-from serve_app.errors import EmptyBody, NotAnImage, TooManyPixels, Truncated, UnsupportedType
+from serve_app.errors import BadConfig, EmptyBody, NotAnImage, TooManyPixels, Truncated, UnsupportedType
 
 log = logging.getLogger(__name__)
 
@@ -190,3 +190,15 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
         return None
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+
+
+def picture_hash(photo: Photo) -> str:
+    """Return the perceptual hash of a picture, 64 bits as 16 hex digits: few differ where a picture was only resized.
+
+    By the signs of its lowest frequencies, as ImageHash's `phash`.
+    """
+    try:
+        import imagehash
+    except ImportError as error:
+        raise BadConfig("pictures that are the same are told by ImageHash; install shoplens[import]") from error
+    return str(imagehash.phash(Image.fromarray(photo.pixels)))

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from serve_app.quotas import Buckets, Quota, Standing
+
 NOBODY = ""
 """The owner where no API keys are given out: the bound per key does not hold for it."""
 SWEEP_S = 5.0
@@ -45,6 +47,10 @@ class Store(Protocol):
 
     async def signing_key(self, proposed: bytes) -> bytes:
         """Return the key that all who use the store sign with: the first that one of them proposed."""
+        ...
+
+    async def take(self, name: str, quota: Quota, cost: int) -> Standing:
+        """Take requests out of a caller's bucket, see Buckets.take."""
         ...
 
 
@@ -120,6 +126,7 @@ class ShelfStore:
         self._shelf = Shelf(bounds)
         self._clock = clock
         self._key: bytes | None = None
+        self._buckets = Buckets()
         self._sweeper: asyncio.Task[None] | None = None
 
     async def configure(self, bounds: Bounds) -> None:
@@ -140,6 +147,9 @@ class ShelfStore:
     async def signing_key(self, proposed: bytes) -> bytes:
         self._key = self._key or proposed
         return self._key
+
+    async def take(self, name: str, quota: Quota, cost: int) -> Standing:
+        return self._buckets.take(self._clock(), name, quota, cost)
 
     async def _sweep(self) -> None:
         while True:

@@ -32,6 +32,11 @@ class RefreshingStage(Protocol):
         ...
 
 
+def goes_on(entry: ProductList, shown: int) -> bool:
+    """Tell whether a list has more products than those that were shown."""
+    return entry.fixed is not None and not (entry.fixed.whole and len(entry.fixed.hits) <= shown)
+
+
 @dataclass(frozen=True, slots=True)
 class _Page:
     hits: tuple[Hit, ...]
@@ -56,7 +61,7 @@ class Paging:
         name, asked, parts, lists = secrets.token_urlsafe(RANKING_BYTES), digest(query), {}, []
         for entry in answer.lists:
             fixed = entry.fixed
-            if fixed is not None and not (fixed.whole and len(fixed.hits) <= query.top_k):
+            if fixed is not None and goes_on(entry, query.top_k):
                 part = f"{name}.{entry.object_id}"
                 parts[part] = ranking_of(answer, entry, fixed, query)
                 cursor = Cursor(answer.token, part, asked, query.top_k)
@@ -70,25 +75,35 @@ class Paging:
         return replace(answer, lists=tuple(lists))
 
     async def page(
-        self, owner: str, text: str, top_k: int, query: Query | None, cursors: Cursors, terms: Terms
+        self,
+        owner: str,
+        text: str,
+        top_k: int,
+        query: Query | None,
+        cursors: Cursors,
+        terms: Terms,
+        product_id: str = "",
     ) -> Answer:
         """Return the page that a cursor points to.
 
-        `query` is what the request asks for beside it, None for nothing. Raises BadParameter where that is another
-        search than the cursor's, PhotoExpired where the ranking is gone.
+        `query` is what the request asks for beside it, None for nothing; `product_id` is the product that the list has
+        to be like, '' for a photo's list. Raises BadParameter where either is another than the cursor's, PhotoExpired
+        where the ranking is gone.
         """
         started = time.perf_counter()
         cursor = cursors.read(text)
         if query is not None and digest(query) != cursor.query:
             raise BadParameter("the cursor belongs to a search with other parameters; repeat those, or leave them out")
         ranking = await self._ranking(owner, cursor)
+        if ranking.query.wanted.but_product != product_id:
+            raise BadParameter("the cursor belongs to another list; give it where its first page was asked for")
         page = await self._read(ranking, cursor.offset, top_k, terms)
         if len(page.hits) < top_k and not ranking.whole:
             cursor = replace(cursor, ranking=cursor.ranking + DEEPER)
             ranking = await self._deeper(owner, cursor, ranking, terms)
             page = await self._read(ranking, cursor.offset, top_k, terms)
-        goes_on = page.offset < len(ranking.ranked) or not ranking.whole
-        after = cursors.write(replace(cursor, offset=page.offset)) if goes_on else None
+        is_more = page.offset < len(ranking.ranked) or not ranking.whole
+        after = cursors.write(replace(cursor, offset=page.offset)) if is_more else None
         took_ms = (time.perf_counter() - started) * 1e3
         return Answer(
             width=ranking.width,

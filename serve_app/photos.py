@@ -40,11 +40,15 @@ class Photos:
 
     async def keep(self, owner: str, photo: bytes) -> str | None:
         """Return the token of a photo, None where it could not be kept; takes `timeout_s` at most."""
-        token = secrets.token_urlsafe(TOKEN_BYTES)
         cleaned = await asyncio.to_thread(self._clean, photo)
-        if cleaned is None:
-            return None
-        parts = {HERE: b"", PHOTO: cleaned}
+        return None if cleaned is None else await self._open(owner, {HERE: b"", PHOTO: cleaned})
+
+    async def keep_nothing(self, owner: str) -> str | None:
+        """Return a token without a photo, for a search that needed none; None where it could not be kept."""
+        return await self._open(owner, {HERE: b""})
+
+    async def _open(self, owner: str, parts: dict[str, bytes]) -> str | None:
+        token = secrets.token_urlsafe(TOKEN_BYTES)
         try:
             kept = await self._presence.ask(lambda: self._store.open(owner, token, parts), self._terms())
         except (Away, DeadlineExceeded):

@@ -12,12 +12,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, Terms
+from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, StoredView, Terms, View
 from serve_app.errors import MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.money import PriceRange
 from serve_app.objects import THE_BEST, Focus, ObjectList, query_lists
 from serve_app.ranking import Sort, cut_off, final_part, group, needs_more, sort
+from serve_app.rules import MOST_IN_BAND, NO_RULES, Rules
 
 MAX_RANKED = 1_000
 """Products of a list that can be paged through."""
@@ -62,6 +63,20 @@ class Embedded:
     age_s: float = math.inf
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageViews:
+    """Hold the views that a catalogue's image is indexed by, and one crop for each, in their order.
+
+    `phash` is the perceptual hash of the picture.
+    """
+
+    width: int
+    height: int
+    views: tuple[tuple[View, Detection], ...]
+    crops: Crops
+    phash: str
+
+
 class DetectorStage(Protocol):
     async def detect(self, photo: bytes, focus: Focus, terms: Terms = PATIENT) -> Sighting:
         """Decode the photo, find all its objects where that is asked for, and cut what is to be searched."""
@@ -100,6 +115,15 @@ class SearcherStage(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """Hold the rows of one product, in the order of their ids; none where the index does not have it."""
+
+    rows: tuple[StoredView, ...]
+    watermark_ms: int
+    collection: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """Say what a shopper asked for."""
@@ -116,6 +140,8 @@ class Query:
     """What prices are sorted in."""
     prices: PriceRange | None = None
     """Asked for in the shopper's currency; `wanted` holds what that was, by the rates then, in each stored one."""
+    facets: tuple[str, ...] = ()
+    """What products are counted by, over the whole ranking."""
     worths: tuple[tuple[str, float], ...] = ()
     """What a minor unit of each currency was worth then; prices of currencies without a rate can't be compared."""
 
@@ -169,13 +195,16 @@ class Pipeline:
         rows_per_product: int = 4,
         price_band: float = 0.1,
         refused: Collection[str] = (),
+        rules: Callable[[], Rules] = lambda: NO_RULES,
     ) -> None:
+        """`rules` returns those that are in force now."""
         self._detector = detector
         self._embedder = embedder
         self._searcher = searcher
         self._rows_per_product = rows_per_product
         self._price_band = price_band
         self._refused = refused
+        self._rules = rules
 
     async def run(
         self, photo: bytes, query: Query, terms: Terms = PATIENT, sighted: Callable[[], None] | None = None
@@ -233,12 +262,16 @@ class Pipeline:
         """Search all lists in one call, and again with more rows while the first `depth` products could still change.
 
         A list names the embeddings that it is searched by; where it names none, it is not searched. The last call fixes
-        the rankings, so what it says of the index is true of them. Any order but that by similarity takes them all.
+        the rankings, so what it says of the index is true of them. Any order but that by similarity takes them all, and
+        so does counting them.
         """
-        if query.sort is not Sort.SIMILARITY:
+        rules, by_price = self._rules(), query.sort is not Sort.SIMILARITY
+        if by_price or query.facets:
             depth = MAX_RANKED
         worths = dict(query.worths)
-        k = min(depth * self._rows_per_product, MAX_ROWS)
+        arranges = rules.arranges and not by_price
+        # The band that the last product is in has to be known to its end.
+        k = min((depth + (MOST_IN_BAND if arranges else 0)) * self._rows_per_product, MAX_ROWS)
         while True:
             found = await self._searcher.search(embedded, k, query.wanted, query.strong, terms)
             lacking = [flag for flag in found.degraded if flag in self._refused]
@@ -248,13 +281,24 @@ class Pipeline:
             fixed: list[Fixed | None] = []
             for crops in lists:
                 own = [found.hits[i] for i in crops]
-                hits = (hit for hits in own for hit in hits)
+                hits = (hit for hits in own for hit in hits if rules.shows(hit))
                 page = group(hits, min_score=query.min_score, by_parent=query.by_parent)
                 unseen = cut_off(own, asked=k, min_score=query.min_score)
                 more |= needs_more(page, unseen, depth)
                 final = final_part(page, unseen, depth)[:MAX_RANKED]
-                final = sort(final, query.sort, band=self._price_band, currency=query.currency, worths=worths)
                 whole = unseen is None or len(final) == MAX_RANKED or k == MAX_ROWS
+                if by_price:
+                    final = sort(
+                        final,
+                        query.sort,
+                        band=self._price_band,
+                        currency=query.currency,
+                        worths=worths,
+                        place=rules.place,
+                    )
+                elif arranges:
+                    final = rules.arranged(final, whole=whole)
+                    more |= not whole and len(final) < depth
                 fixed.append(Fixed(tuple(final), whole, embedded.embeddings[list(crops)]) if crops else None)
             if not more or k == MAX_ROWS:
                 return fixed, found

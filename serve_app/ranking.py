@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -73,8 +73,11 @@ def sort(
     band: float,
     currency: str | None = None,
     worths: Mapping[str, float] = NO_WORTHS,
+    place: Callable[[Hit], int] = lambda hit: 0,
 ) -> list[Hit]:
     """Return products, best first, in another order among those that are about equally similar.
+
+    Within a band, products come by `place` first, the lowest first, then by price.
 
     A band is what scores at most `band` less than its first product; the next product begins another one. `worths` is
     what a minor unit of each currency is worth. Products whose price can't be compared with one in the currency, by
@@ -87,9 +90,10 @@ def sort(
     compared = worths if wanted in worths else {wanted: 1.0}
     sign = -1 if order is Sort.PRICE_DESC else 1
 
-    def key(hit: Hit) -> tuple[bool, float]:
+    def key(hit: Hit) -> tuple[int, bool, float]:
         worth = compared.get(hit.currency)
-        return (True, 0.0) if worth is None or hit.price < 0 else (False, sign * hit.price * worth)
+        by_price = (True, 0.0) if worth is None or hit.price < 0 else (False, sign * hit.price * worth)
+        return place(hit), *by_price
 
     sorted_page: list[Hit] = []
     while rest := page[len(sorted_page) :]:

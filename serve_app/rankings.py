@@ -76,9 +76,11 @@ def continued(known: Iterable[Ranked], deeper: Iterable[Hit], *, by_parent: bool
 def digest(query: Query) -> str:
     """Return what tells whether two searches ask for the same, however many products a page has.
 
-    What rates made of prices is left out: other rates may be loaded between two pages of one list.
+    What rates made of prices is left out: other rates may be loaded between two pages of one list. So is what the list
+    was begun from, which the ranking knows.
     """
-    text = _QUERY_AS_JSON.dump_json(query, exclude={"top_k": True, "worths": True, "wanted": {"prices": True}})
+    own = {"prices": True, "but_product": True, "but_parent": True}
+    text = _QUERY_AS_JSON.dump_json(query, exclude={"top_k": True, "worths": True, "wanted": own})
     return hashlib.sha256(text).hexdigest()[:12]
 
 

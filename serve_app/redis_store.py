@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from serve_app.errors import StageUnavailable
 from serve_app.keeping import NOBODY, Bounds
+from serve_app.quotas import Quota, Standing
 
 PREFIX = "shoplens:"
 
@@ -56,6 +57,20 @@ end
 return redis.call('EXISTS', token)
 """
 
+_TAKE = """
+local most, per_s, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now_s = time[1] + time[2] / 1e6
+local before = redis.call('HMGET', KEYS[1], 'left', 'at_s')
+local left = most
+if before[1] then left = math.min(most, before[1] + math.max(0, now_s - before[2]) * per_s) end
+local taken = left >= math.min(cost, most)
+if taken then left = left - cost end
+redis.call('HSET', KEYS[1], 'left', string.format('%.6f', left), 'at_s', string.format('%.6f', now_s))
+redis.call('PEXPIRE', KEYS[1], math.ceil((most - left) / per_s * 1000) + 1000)
+return {taken and 1 or 0, string.format('%.6f', left)}
+"""
+
 
 class RedisStore:
     """Keep tokens as hashes that Redis lets expire; how much it keeps in all is its own `maxmemory`.
@@ -74,6 +89,7 @@ class RedisStore:
         )
         self._bounds = bounds
         self._add: Any = self._redis.register_script(_ADD)
+        self._take: Any = self._redis.register_script(_TAKE)
 
     async def open(self, owner: str, token: str, parts: Mapping[str, bytes]) -> bool:
         return await self._put(owner, token, parts, opens=True)
@@ -97,6 +113,14 @@ class RedisStore:
         except RedisError as error:
             raise _away(error) from error
         return bytes(key or proposed)
+
+    async def take(self, name: str, quota: Quota, cost: int) -> Standing:
+        try:
+            arguments = [quota.requests, quota.per_s, cost]
+            taken, left = await self._take(keys=[f"{PREFIX}bucket:{name}"], args=arguments)
+        except RedisError as error:
+            raise _away(error) from error
+        return Standing(quota, bool(taken), float(left))
 
     async def close(self) -> None:
         await self._redis.aclose()

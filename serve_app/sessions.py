@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 
 from serve_app.cursors import Cursors
 from serve_app.domain import PATIENT, Terms
 from serve_app.errors import StageUnavailable
-from serve_app.paging import Paging
+from serve_app.paging import Paging, goes_on
 from serve_app.photos import Photos
 from serve_app.pipeline import NO_TOKEN, Answer, Pipeline, Query
 
@@ -28,7 +29,7 @@ class Sessions:
         keeping: list[asyncio.Task[tuple[str, Cursors] | None]] = []
 
         def keep() -> None:
-            keeping.append(asyncio.create_task(self._keep(owner, photo)))
+            keeping.append(asyncio.create_task(self._signed(self._photos.keep(owner, photo))))
 
         answer = await self._pipeline.run(photo, query, terms, keep)
         kept = await keeping[0]
@@ -43,9 +44,27 @@ class Sessions:
         answer = replace(await self._pipeline.run(photo, query, terms), token=token)
         return self._paging.continued(owner, answer, query, await self._signing())
 
-    async def page(self, owner: str, cursor: str, top_k: int, query: Query | None, terms: Terms = PATIENT) -> Answer:
+    async def page(
+        self,
+        owner: str,
+        cursor: str,
+        top_k: int,
+        query: Query | None,
+        terms: Terms = PATIENT,
+        product_id: str = "",
+    ) -> Answer:
         """Return a further page of one list, see Paging.page."""
-        return await self._paging.page(owner, cursor, top_k, query, await self._signing(), terms)
+        return await self._paging.page(owner, cursor, top_k, query, await self._signing(), terms, product_id)
+
+    async def begun(self, owner: str, answer: Answer, query: Query) -> Answer:
+        """Return the first page of a search that no photo was sent for, with cursors to what follows it."""
+        if not any(goes_on(entry, query.top_k) for entry in answer.lists):
+            return answer
+        kept = await self._signed(self._photos.keep_nothing(owner))
+        if kept is None:
+            return replace(answer, degraded=(*answer.degraded, NO_TOKEN))
+        token, cursors = kept
+        return self._paging.continued(owner, replace(answer, token=token), query, cursors)
 
     async def connect(self) -> None:
         """Reach the store before the first search does, which would wait for it; where it is away, later ones will."""
@@ -54,8 +73,8 @@ class Sessions:
         except StageUnavailable:
             return
 
-    async def _keep(self, owner: str, photo: bytes) -> tuple[str, Cursors] | None:
-        token = await self._photos.keep(owner, photo)
+    async def _signed(self, keeping: Awaitable[str | None]) -> tuple[str, Cursors] | None:
+        token = await keeping
         if token is None:
             return None
         try:

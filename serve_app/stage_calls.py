@@ -24,7 +24,7 @@ from serve_app.domain import PATIENT, Crops, Ranked, Terms
 from serve_app.errors import Overloaded, ShoplensError, StageUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.objects import Focus
-from serve_app.pipeline import Embedded, Found, Sighting
+from serve_app.pipeline import Embedded, Found, ImageViews, Sighting, Stored
 from serve_app.resilience import RetryBudget
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,12 @@ class StageCalls:
         sighting: Sighting = await self._call("Detector", "detect", photo, focus, terms)
         return sighting
 
+    async def views(self, image: bytes, terms: Terms = PATIENT) -> ImageViews:
+        for stage in set(self.from_zero) & {"Detector", "Embedder"}:
+            self._wake(stage, terms)
+        views: ImageViews = await self._call("Detector", "views", image, terms)
+        return views
+
     async def embed(self, crops: Crops, terms: Terms = PATIENT) -> Embedded:
         embedded: Embedded = await self._call("Embedder", "embed", crops, terms)
         return embedded
@@ -68,6 +74,12 @@ class StageCalls:
     async def refresh(self, model: str, ranked: Sequence[Ranked], terms: Terms = PATIENT) -> Found:
         found: Found = await self._call("Searcher", "refresh", model, ranked, terms)
         return found
+
+    async def product(
+        self, model: str, product_id: str, vectors: bool = False, strong: bool = False, terms: Terms = PATIENT
+    ) -> Stored:
+        stored: Stored = await self._call("Searcher", "product", model, product_id, vectors, strong, terms)
+        return stored
 
     def is_waking(self) -> bool:
         """Tell whether a stage that was quiet has not answered yet: it may be starting from zero."""

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
 from serve_app.batching import UNWATCHED, Batcher, Watcher
-from serve_app.config import Config, ModelStageConfig
-from serve_app.domain import PATIENT, Crop, Crops, Detection, Embedding, Embeddings, Photo, Terms
+from serve_app.config import Config, ImportConfig, ModelStageConfig
+from serve_app.domain import PATIENT, Crop, Crops, Detection, Embedding, Embeddings, Photo, Terms, View
 from serve_app.errors import DeadlineExceeded
-from serve_app.images import cut_all, decode
-from serve_app.objects import Focus, choose_objects, query_boxes
-from serve_app.pipeline import Embedded, Sighting
+from serve_app.images import cut_all, decode, picture_hash
+from serve_app.objects import Focus, choose_objects, import_views, query_boxes
+from serve_app.pipeline import Embedded, ImageViews, Sighting
 
 
 class DetectorModel(Protocol):
@@ -59,6 +59,15 @@ class Decoder:
         boxes = query_boxes(found, focus)
         return await asyncio.get_running_loop().run_in_executor(self._thread, cut_all, photo, boxes)
 
+    async def views(self, image: Photo, found: Mapping[View, Detection]) -> ImageViews:
+        """Return the views of a catalogue's image."""
+
+        def work() -> ImageViews:
+            crops = cut_all(image, [view.box for view in found.values()])
+            return ImageViews(image.width, image.height, tuple(found.items()), crops, picture_hash(image))
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -85,9 +94,12 @@ class BatchedDetector:
         *,
         max_pixels: int,
         max_objects: int,
+        importing: ImportConfig | None = None,
         watcher: Watcher = UNWATCHED,
     ) -> None:
+        """Make the views of catalogue images as `importing` says."""
         self._max_objects = max_objects
+        self._importing = importing or ImportConfig()
         self._decoder = Decoder(max_pixels)
         self.batcher: Batcher[Photo, tuple[Detection, ...]] = Batcher(
             model.find, max_batch=config.max_batch, max_queued=config.max_queued_items, watcher=watcher
@@ -102,6 +114,15 @@ class BatchedDetector:
             found = choose_objects(detections, self._max_objects)
         crops = await self._decoder.cut(working, found, focus)
         return Sighting(working.width, working.height, found, crops, decode_ms)
+
+    async def views(self, image: bytes, terms: Terms = PATIENT) -> ImageViews:
+        """Return the views that a catalogue's image is indexed by; raises as `detect` does."""
+        working, _ = await self._decoder.decode(image, terms)
+        found: tuple[Detection, ...] = ()
+        if self._importing.views != "whole":
+            (found,) = await self.batcher.submit([working], terms)
+        views = import_views(found, min_confidence=self._importing.min_confidence)
+        return await self._decoder.views(working, views)
 
     async def close(self) -> None:
         await self.batcher.close()
@@ -144,7 +165,12 @@ def load_detector(config: Config, watcher: Watcher = UNWATCHED) -> BatchedDetect
     )
     model.warm_up()
     return BatchedDetector(
-        model, own, max_pixels=config.limits.max_pixels, max_objects=config.limits.max_objects, watcher=watcher
+        model,
+        own,
+        max_pixels=config.limits.max_pixels,
+        max_objects=config.limits.max_objects,
+        importing=config.importing,
+        watcher=watcher,
     )
 
 

@@ -12,6 +12,7 @@ from ray.exceptions import RayActorError, RayError
 
 from serve_app.errors import StageUnavailable
 from serve_app.keeping import Bounds, ShelfStore
+from serve_app.quotas import Quota, Standing
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,10 @@ class ActorStore:
     async def signing_key(self, proposed: bytes) -> bytes:
         key: bytes = await self._call("signing_key", proposed)
         return key
+
+    async def take(self, name: str, quota: Quota, cost: int) -> Standing:
+        standing: Standing = await self._call("take", name, quota, cost)
+        return standing
 
     async def _call(self, method: str, *arguments: Any, size_bytes: int = 0) -> Any:
         if self._lost:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from serve_app.api.keys import Guard
 from serve_app.api.service import Service
+from serve_app.callers import Caller
+from serve_app.keys import Role
 
 
-def router(service: Service) -> APIRouter:
+def router(service: Service, guard: Guard) -> APIRouter:
     routes = APIRouter(tags=["operation"])
+    operating = guard.needs(Role.ADMIN)
 
     @routes.get("/v2/health/live", summary="Is the process up?")
     async def live() -> dict[str, str]:
@@ -24,7 +28,7 @@ def router(service: Service) -> APIRouter:
         return JSONResponse({"status": "not ready", "reason": missing.reason}, status_code=503)
 
     @routes.get("/metrics", summary="Prometheus metrics of this node", response_class=PlainTextResponse)
-    async def metrics() -> str:
+    async def metrics(_caller: Caller = operating) -> str:
         return await service.metrics()
 
     return routes

@@ -22,6 +22,7 @@ from pydantic import (
     field_validator,
 )
 
+from serve_app.api.schemas import schema_of
 from serve_app.domain import Box, Source
 from serve_app.errors import BadParameter
 from serve_app.filters import Filter
@@ -38,6 +39,8 @@ NOT_YET = frozenset({"min_match", "images", "url"})
 """Names that version 1 reserves; refused, rather than ignored, until they work."""
 
 RANDOM_TEXT = "^[A-Za-z0-9_-]{1,64}$"
+MOST_FACETS = 10
+FACET = r"^(category|price|attr\.[^\n]{1,200})$"
 OUTSIDE = 1e-6
 """How far rounding on a phone may put a corner outside of the photo."""
 
@@ -145,6 +148,12 @@ class Parameters(BaseModel):
         "product", description="`parent`: products of one parent, as the colours of one style, are one"
     )
     sort: Sort = Field(Sort.SIMILARITY, description="by price: among products that are about equally similar")
+    facets: tuple[Annotated[str, Field(pattern=FACET)], ...] = Field(
+        (),
+        max_length=MOST_FACETS,
+        description="counts the products of each list, up to 1,000, by `category`, `price` or attributes, `attr.NAME`, "
+        "on its first page; repeatable",
+    )
     min_score: float | None = Field(
         None, ge=-1, le=1, allow_inf_nan=False, description="products with a lower cosine are left out"
     )
@@ -169,6 +178,7 @@ class Parameters(BaseModel):
             by_parent=self.group_by == "parent",
             sort=self.sort,
             currency=market.currency if by_price else None,
+            facets=self.facets,
             prices=prices,
             worths=market.worths() if by_price else (),
         )
@@ -178,7 +188,7 @@ class Parameters(BaseModel):
         """Tell whether more is given than a cursor and what may differ from page to page."""
         return bool(self.model_fields_set - {"cursor", "token", "top_k", "language", "currency"})
 
-    @field_validator("category", mode="before")
+    @field_validator("category", "facets", mode="before")
     @classmethod
     def _one_or_more(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
@@ -221,16 +231,24 @@ def read_parameters(values: Mapping[str, Any]) -> Parameters:
     try:
         return Parameters.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(Parameters.model_fields)
-            raise BadParameter(f"there is no parameter {name!r}; known are {known}") from error
-        raise BadParameter(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise BadParameter(reason_of(error, Parameters)) from error
+
+
+def reason_of(error: ValidationError, kind: type[BaseModel]) -> str:
+    """Return what the first wrong value of a model may be."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+        return f"there is no parameter {name!r}; known are {', '.join(kind.model_fields)}"
+    return f"{name}: {first_message(error)}" if name else first_message(error)
+
+
+def first_message(error: ValidationError) -> str:
+    return error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
 
 
 def body_schema() -> dict[str, Any]:
     """Return the schema of a JSON body."""
-    schema = Parameters.model_json_schema()
+    schema = schema_of(Parameters)
     image = {"type": "string", "contentEncoding": "base64", "description": "a JPEG, PNG or WebP photo"}
     return {**schema, "title": "Search", "properties": {"image": image, **schema["properties"]}}

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
+from serve_app.changes import Refusal
 from serve_app.errors import BadParameter, ShoplensError
 
 log = logging.getLogger(__name__)
@@ -36,15 +37,40 @@ class Problem(BaseModel):
 
 def problem_response(error: ShoplensError, request_id: str) -> JSONResponse:
     """Answer one of our errors, with `Retry-After` in whole seconds, rounded up."""
-    retry_ms = None if error.retry_after_s is None else math.ceil(error.retry_after_s * 1000)
-    headers = {} if retry_ms is None else {"Retry-After": str(math.ceil(retry_ms / 1000))}
-    return _response(error.status, error.code, error.message, request_id, retry_ms, headers)
+    response = refusal_response(Refusal.of(error), request_id)
+    if error.status == http.HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def problem_of(refusal: Refusal, request_id: str) -> Problem:
+    """Return the problem of one change among several."""
+    return _problem(refusal.status, refusal.code, refusal.reason, request_id, _milliseconds(refusal.retry_after_s))
+
+
+def refusal_response(refusal: Refusal, request_id: str) -> JSONResponse:
+    """Answer the one change of a request that was refused."""
+    retry_ms = _milliseconds(refusal.retry_after_s)
+    return _response(refusal.status, refusal.code, refusal.reason, request_id, retry_ms, _retry_after(retry_ms))
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else math.ceil(seconds * 1000)
+
+
+def _retry_after(milliseconds: int | None) -> dict[str, str]:
+    return {} if milliseconds is None else {"Retry-After": str(math.ceil(milliseconds / 1000))}
 
 
 def _response(
     status: int, code: str, detail: str, request_id: str, retry_ms: int | None, headers: dict[str, str]
 ) -> JSONResponse:
-    body = Problem(
+    body = _problem(status, code, detail, request_id, retry_ms)
+    return JSONResponse(body.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _problem(status: int, code: str, detail: str, request_id: str, retry_ms: int | None) -> Problem:
+    return Problem(
         type=f"urn:shoplens:problem:{code}",
         title=http.HTTPStatus(status).phrase,
         status=status,
@@ -53,7 +79,6 @@ def _response(
         request_id=request_id,
         retry_after_ms=retry_ms,
     )
-    return JSONResponse(body.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI, count: Callable[[str], None]) -> None:

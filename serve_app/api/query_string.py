@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from serve_app.api.parameters import MOST_OBJECTS, Parameters, Scalar, refuse_early_names
+from serve_app.api.schemas import schema_of
 from serve_app.errors import BadParameter
 
 BOX, ATTRIBUTE = "box", "attr."
 """What boxes and attributes are called in a query string, where each is repeated with its name."""
+REPEATED = (BOX, "category", "facets")
 QUERY_NAMES = {"boxes": BOX, "attributes": f"{ATTRIBUTE}NAME"}
 
 
@@ -24,7 +26,7 @@ def query_values(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
         if name.startswith(ATTRIBUTE):
             readings = values.setdefault("attributes", {}).setdefault(name.removeprefix(ATTRIBUTE), [])
             readings += _readings(text)
-        elif name in (BOX, "category"):
+        elif name in REPEATED:
             values.setdefault("boxes" if name == BOX else name, []).append(text)
         else:
             _check_name(name)
@@ -61,10 +63,15 @@ def merged(query: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
     return {**query, **body}
 
 
-def query_documentation() -> list[dict[str, Any]]:
-    """Return the parameters as OpenAPI describes those of a query string."""
-    described = Parameters.model_json_schema()["properties"]
-    return [_documented(QUERY_NAMES.get(name, name), dict(schema)) for name, schema in described.items()]
+def query_documentation(*, only: Iterable[str] = (), but: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Return the parameters, those of `only` where it names any, as OpenAPI describes those of a query string."""
+    described = schema_of(Parameters)["properties"]
+    wanted, left_out = tuple(only) or tuple(described), tuple(but)
+    return [
+        _documented(QUERY_NAMES.get(name, name), dict(schema))
+        for name, schema in described.items()
+        if name in wanted and name not in left_out
+    ]
 
 
 def _documented(name: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from serve_app import pipeline
+from serve_app.api import keys
 from serve_app.api.examples import REQUESTS
+from serve_app.api.keys import Guard
 from serve_app.api.parameters import Parameters, body_schema, read_parameters
 from serve_app.api.problems import Problem, request_id_of
 from serve_app.api.query_string import merged, query_documentation, query_values
 from serve_app.api.service import Service
 from serve_app.api.uploads import FIELD, FORM, JSON, RAW, read_upload
 from serve_app.api.wire import SearchAnswer, search_answer
+from serve_app.callers import Caller
 from serve_app.domain import Source
-from serve_app.errors import BadParameter, EmptyBody
+from serve_app.errors import BadParameter, EmptyBody, Forbidden
+from serve_app.keys import Role
 from serve_app.market import Market
 
 log = logging.getLogger(__name__)
 
 PATH = "/v1/search"
+URL = "url"
 ACCEPT_LANGUAGE = "Accept-Language"
 _STATUSES = {
     400: "empty_body",
+    404: "unknown_product",
     410: "photo_expired",
     413: "photo_too_large, too_many_pixels",
     415: "unsupported_type",
     422: "bad_parameter, not_an_image, truncated",
-    429: "overloaded",
     500: "internal",
+    502: "fetch_failed",
     503: "index_missing, milvus_unavailable, stage_unavailable",
     504: "deadline_exceeded",
 }
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": f"Problem with code {codes}"} for status, codes in _STATUSES.items()
-}
+
+
+def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the problems that a guarded route answers with these statuses, and those of its guard."""
+    described = {
+        status: {"model": Problem, "description": f"Problem with code {_STATUSES[status]}"} for status in statuses
+    }
+    return keys.PROBLEMS | described
+
+
+PROBLEMS = problems_of(400, 410, 413, 415, 422, 500, 503, 504)
 _PHOTO = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP"}
 _BODY = {
     "parameters": query_documentation(),
@@ -53,53 +68,79 @@ _BODY = {
 }
 
 
-def router(service: Service) -> APIRouter:
+def router(service: Service, guard: Guard) -> APIRouter:
     routes = APIRouter()
+    searching = guard.needs(Role.PUBLIC)
 
     @routes.post(PATH, responses=PROBLEMS, openapi_extra=_BODY, summary="Search with a photo")
-    async def search(request: Request, response: Response) -> SearchAnswer:
+    async def search(request: Request, response: Response, caller: Caller = searching) -> SearchAnswer:
         """Return, for each object found in the photo and for the whole of it, the most similar products."""
         request_id = request_id_of(request)
         # Before the body: nobody should upload a photo only to learn that a parameter is wrong.
+        _check_input(caller, request.query_params)
         values = query_values(request.query_params.multi_items())
-        _market(service, request, read_parameters(values))
+        market_of(service, request, read_parameters(values))
         upload = await read_upload(request, service.max_body_bytes)
+        _check_input(caller, upload.values)
         parameters = read_parameters(merged(values, upload.values))
-        market = _market(service, request, parameters)
-        answer = await _answer(service, upload.photo, parameters, market)
+        market = market_of(service, request, parameters)
+        answer = await answer_of(service, caller.owner, upload.photo, parameters, market)
         service.count("ok", answer.timings_ms, answer.degraded)
-        log.info("search", extra=_log_fields(request_id, answer, len(upload.photo or b"")))
-        response.headers["Content-Language"] = market.reader.tag
-        response.headers["Vary"] = ACCEPT_LANGUAGE
-        return search_answer(answer, request_id, market)
+        log.info("search", extra=log_fields(request_id, caller, answer, len(upload.photo or b"")))
+        show_market(response, market)
+        return search_answer(answer, request_id, market, parameters.facets, service.rules())
 
     return routes
 
 
-def _market(service: Service, request: Request, parameters: Parameters) -> Market:
+def market_of(service: Service, request: Request, parameters: Parameters) -> Market:
+    """Return the market that a request is for; raises BadParameter."""
     return service.markets.of(parameters.language, request.headers.get(ACCEPT_LANGUAGE), parameters.currency)
 
 
-async def _answer(service: Service, photo: bytes | None, parameters: Parameters, market: Market) -> pipeline.Answer:
+def _check_input(caller: Caller, names: Container[str]) -> None:
+    """Raise Forbidden where a caller who has no key would let the service fetch for them."""
+    if caller.role is Role.PUBLIC and URL in names:
+        raise Forbidden("without an API key a search takes no url; send the photo itself")
+
+
+def show_market(response: Response, market: Market) -> None:
+    """Say in the headers for which language an answer is, and that another reader may get another one."""
+    response.headers["Content-Language"] = market.reader.tag
+    response.headers["Vary"] = ACCEPT_LANGUAGE
+
+
+async def answer_of(
+    service: Service,
+    owner: str,
+    photo: bytes | None,
+    parameters: Parameters,
+    market: Market,
+    *,
+    bulk: bool = False,
+) -> pipeline.Answer:
+    """Search as one request asks; raises BadParameter and EmptyBody where it asks for nothing, or for two things."""
     query, token = parameters.query(market), parameters.token
     if parameters.cursor is not None:
         if photo is not None:
             raise BadParameter("the request has a photo and a cursor; a page needs no photo")
         beside = query if parameters.asks_beside_a_cursor else None
-        return await service.page(parameters.cursor, parameters.top_k, beside)
+        return await service.page(owner, parameters.cursor, parameters.top_k, beside, bulk=bulk)
     if token is not None and photo is not None:
         raise BadParameter("the request has a photo and a token; send the one that is to be searched with")
     if token is not None:
-        return await service.search_again(token, query)
+        return await service.search_again(owner, token, query, bulk=bulk)
     if photo is None:
         raise EmptyBody(f"the request has no photo; send it as multipart field {FIELD!r}, or alone as the body")
-    return await service.search(photo, query)
+    return await service.search(owner, photo, query, bulk=bulk)
 
 
-def _log_fields(request_id: str, answer: pipeline.Answer, size_bytes: int) -> dict[str, Any]:
+def log_fields(request_id: str, caller: Caller, answer: pipeline.Answer, size_bytes: int) -> dict[str, Any]:
+    """Return what the log says of one search."""
     lists = [entry.products for entry in answer.lists if entry.products is not None]
     return {
         "request_id": request_id,
+        "caller": caller.name,
         "code": "ok",
         "photo_bytes": size_bytes,
         "objects": sum(entry.object.source is Source.DETECTOR for entry in answer.lists),

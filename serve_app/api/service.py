@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from serve_app.callers import Access
+from serve_app.changes import Change, Changed
 from serve_app.config import PageConfig
+from serve_app.limiting import Quotas
 from serve_app.market import Markets
-from serve_app.pipeline import Answer, Query
+from serve_app.pipeline import Answer, Query, Stored
+from serve_app.repeats import Begun
+from serve_app.rules import Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +28,48 @@ class Service(Protocol):
     fingerprint: str
     max_body_bytes: int
     markets: Markets
+    access: Access
+    quotas: Quotas
     page_settings: PageConfig
 
-    async def search(self, photo: bytes, query: Query) -> Answer:
-        """Search with a compressed photo, within the deadline."""
+    def rules(self) -> Rules:
+        """Return the rules of the shop that are in force now."""
         ...
 
-    async def search_again(self, token: str, query: Query) -> Answer:
-        """Search with a photo that was sent before."""
+    async def search(self, owner: str, photo: bytes, query: Query, *, bulk: bool = False) -> Answer:
+        """Search with a compressed photo, within the deadline; its token is to be the owner's. `bulk` searches wait."""
         ...
 
-    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
+    async def search_again(self, owner: str, token: str, query: Query, *, bulk: bool = False) -> Answer:
+        """Search with a photo that its owner sent before."""
+        ...
+
+    async def page(self, owner: str, cursor: str, top_k: int, query: Query | None, *, bulk: bool = False) -> Answer:
         """Return the page that a cursor points to; `query` is what is asked for beside it, None for nothing."""
+        ...
+
+    async def write(self, changes: Sequence[Change], at_ms: int) -> list[Changed]:
+        """Return what became of each change once it is stored; those without a time of their own are of `at_ms`."""
+        ...
+
+    async def begin(self, owner: str, key: str, request: bytes, now_ms: int) -> Begun:
+        """Note a request by its Idempotency-Key, and return what is known of it."""
+        ...
+
+    async def end(self, owner: str, key: str, answer: bytes) -> None:
+        """Keep what such a request was answered."""
+        ...
+
+    async def product(self, product_id: str, *, strong: bool) -> Stored:
+        """Return what the index has of a product; raises UnknownProduct."""
+        ...
+
+    async def similar(self, owner: str, product_id: str, query: Query) -> Answer:
+        """Return one list of the products that are most like this one; raises UnknownProduct."""
+        ...
+
+    async def similar_page(self, owner: str, product_id: str, cursor: str, top_k: int, query: Query | None) -> Answer:
+        """Return a further page of such a list."""
         ...
 
     def index(self) -> IndexView:

@@ -62,6 +62,32 @@ async def read_upload(request: Request, max_bytes: int) -> Upload:
     raise UnsupportedType(f"send the photo as {FORM} field {FIELD!r}, as {JSON}, or alone as {RAW}, not as {named}")
 
 
+async def read_json(request: Request, max_bytes: int) -> Any:
+    """Read a body that is JSON; raises EmptyBody, UnsupportedType, BadParameter and PhotoTooLarge.
+
+    It may be as large as one that holds a photo.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != JSON:
+        raise UnsupportedType(f"send the body as {JSON}, not as {kind or 'unnamed type'}")
+    try:
+        body = await _whole(request, max_bytes * 4 // 3, max_bytes)
+    except PhotoTooLarge as error:
+        words = f"the body holds more than {max_bytes / 2**20:.0f} MiB of images; send fewer at once, or their URLs"
+        raise PhotoTooLarge(words) from error
+    if not body:
+        raise EmptyBody("the request has no body; /docs shows what belongs there")
+    read = asyncio.to_thread(_parsed, body) if len(body) > ON_THE_LOOP_BYTES else None
+    return await read if read else _parsed(body)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadParameter(f"the body can't be read as JSON: {error}") from error
+
+
 async def _of_form(request: Request, max_bytes: int) -> bytes:
     chunks = _bounded(request, max_bytes, max_bytes)
     try:
@@ -87,12 +113,18 @@ async def _of_form(request: Request, max_bytes: int) -> bytes:
 def _of_json(body: bytes, max_bytes: int) -> Upload:
     if not body:
         return Upload()
-    try:
-        values = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadParameter(f"the body can't be read as JSON: {error}") from error
+    values = _parsed(body)
     if not isinstance(values, dict):
         raise BadParameter('the body has to be a JSON object, like {"image": "…", "top_k": 5}')
+    return of_values(values, max_bytes)
+
+
+def of_values(values: dict[str, Any], max_bytes: int) -> Upload:
+    """Return what an object of JSON brings: the photo of its `image`, and all else that it holds.
+
+    Raises BadParameter, EmptyBody and PhotoTooLarge.
+    """
+    values = dict(values)
     image = values.pop("image", None)
     if image is None:
         return Upload(None, values)

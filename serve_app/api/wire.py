@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.coverage import PARTIAL_INDEX
 from serve_app.domain import Hit
+from serve_app.facets import Count, facets
 from serve_app.languages import DEFAULT, Reader
 from serve_app.market import Market
-from serve_app.pipeline import NO_DETECTOR, NO_OBJECT, NO_TOKEN, Answer, ProductList
+from serve_app.pipeline import MAX_RANKED, NO_DETECTOR, NO_OBJECT, NO_TOKEN, Answer, ProductList
+from serve_app.rules import NO_RULES, Rules
 
 DEGRADED = {
     NO_OBJECT: "nothing was found, so the whole photo was searched",
@@ -60,6 +63,32 @@ class ProductWire(Wire):
     category: str | None
     in_stock: bool
     price: PriceWire | None
+    rule: str | None = Field(None, description="the shop's rule that moved the product among those about as similar")
+
+
+class CountWire(Wire):
+    value: str | bool | int | float = Field(description="as a filter takes it")
+    shown: str | None = Field(None, description="a category's path in the reader's language")
+    count: int
+
+
+class PriceCountWire(Wire):
+    price_min: str = Field(examples=["10.00"])
+    price_max: str = Field(examples=["19.99"])
+    count: int
+
+
+class PriceFacetWire(Wire):
+    currency: str | None = Field(description="of the prices, which is the one asked for, else the most frequent one")
+    ranges: list[PriceCountWire] = Field(description="by the prices that are shown, both ends included")
+
+
+class FacetsWire(Wire):
+    products: int = Field(description="that were counted, 1,000 at most")
+    whole: bool = Field(description="whether these are all that the search lets through")
+    category: list[CountWire] | None = Field(None, description="each path and those above it, most frequent first")
+    price: PriceFacetWire | None = None
+    attributes: dict[str, list[CountWire]] = Field({}, description="by name, the most frequent values first")
 
 
 class ObjectWire(Wire):
@@ -70,6 +99,7 @@ class ObjectWire(Wire):
     main: bool
     source: str = Field(description="`detector`, `shopper`, `device` or `whole`")
     products: list[ProductWire] | None = Field(description="best first; null where the object was not searched")
+    facets: FacetsWire | None = Field(None, description="counts over the list, where `facets` asks for them")
     next: str | None = Field(None, description="`cursor` of the next page; null where there is none")
 
 
@@ -89,25 +119,55 @@ PLAIN = Market(Reader(DEFAULT))
 """Who says nothing of language or currency."""
 
 
-def search_answer(answer: Answer, request_id: str, market: Market = PLAIN) -> SearchAnswer:
-    """Put a search's outcome into its wire shape, as a shopper of a market sees it."""
+def search_answer(
+    answer: Answer, request_id: str, market: Market = PLAIN, names: Sequence[str] = (), rules: Rules = NO_RULES
+) -> SearchAnswer:
+    """Put a search's outcome into its wire shape, as a shopper of a market sees it, counted by `names`."""
     return SearchAnswer(
         request_id=request_id,
         photo=PhotoWire(token=answer.token, width=answer.width, height=answer.height),
         model=answer.model,
-        index=IndexWire(collection=answer.collection, watermark=_time(answer.watermark_ms)),
-        objects=[_object(i, entry, market) for i, entry in enumerate(answer.lists)],
+        index=index_wire(answer.collection, answer.watermark_ms),
+        objects=[_object(i, entry, market, names, rules) for i, entry in enumerate(answer.lists)],
         degraded=list(answer.degraded),
         timings_ms={name: round(value, 2) for name, value in answer.timings_ms.items()},
     )
 
 
-def _time(milliseconds: int) -> str:
+def index_wire(collection: str | None, watermark_ms: int) -> IndexWire:
+    return IndexWire(collection=collection, watermark=time_text(watermark_ms))
+
+
+def time_text(milliseconds: int) -> str:
+    """Return a time since 1970 UTC as RFC 3339 writes it."""
     moment = datetime.fromtimestamp(milliseconds / 1e3, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _object(position: int, entry: ProductList, market: Market) -> ObjectWire:
+def facets_wire(entry: ProductList, names: Sequence[str], market: Market) -> FacetsWire | None:
+    """Count a list's products by names; None where nothing is to be counted, or the list was counted before."""
+    if not names or entry.fixed is None:
+        return None
+    found = facets(entry.fixed.hits, names, market, whole=entry.fixed.whole and len(entry.fixed.hits) < MAX_RANKED)
+    return FacetsWire(
+        products=found.products,
+        whole=found.whole,
+        category=None if found.category is None else _counts(found.category),
+        price=None
+        if found.price is None
+        else PriceFacetWire(
+            currency=found.currency,
+            ranges=[PriceCountWire(price_min=each.low, price_max=each.high, count=each.count) for each in found.price],
+        ),
+        attributes={name: _counts(counts) for name, counts in found.attributes},
+    )
+
+
+def _counts(counts: Sequence[Count]) -> list[CountWire]:
+    return [CountWire(value=each.value, shown=each.shown, count=each.count) for each in counts]
+
+
+def _object(position: int, entry: ProductList, market: Market, names: Sequence[str], rules: Rules) -> ObjectWire:
     detection = entry.object.detection
     return ObjectWire(
         object_id=entry.object_id or f"o{position}",
@@ -116,12 +176,14 @@ def _object(position: int, entry: ProductList, market: Market) -> ObjectWire:
         confidence=detection.confidence,
         main=entry.object.main,
         source=entry.object.source,
-        products=None if entry.products is None else [_product(hit, market) for hit in entry.products],
+        products=None if entry.products is None else [product_wire(hit, market, rules) for hit in entry.products],
+        facets=facets_wire(entry, names, market),
         next=entry.next,
     )
 
 
-def _product(hit: Hit, market: Market) -> ProductWire:
+def product_wire(hit: Hit, market: Market, rules: Rules = NO_RULES) -> ProductWire:
+    """Put one product into its wire shape, as a shopper of a market sees it."""
     return ProductWire(
         product_id=hit.product_id,
         image_id=hit.image_id,
@@ -132,7 +194,13 @@ def _product(hit: Hit, market: Market) -> ProductWire:
         category=market.category(hit.category, hit.data),
         in_stock=hit.in_stock,
         price=_price(hit, market),
+        rule=_rule(hit, rules),
     )
+
+
+def _rule(hit: Hit, rules: Rules) -> str | None:
+    found = rules.rule(hit)
+    return None if found is None else found.name
 
 
 def _price(hit: Hit, market: Market) -> PriceWire | None:

@@ -10,9 +10,10 @@ from itertools import islice
 from pathlib import Path
 
 from serve_app.catalogue import removal
+from serve_app.catalogue.comparing import Event
 from serve_app.catalogue.importer import Step
 from serve_app.catalogue.manifest import Entry, Problem, read
-from serve_app.catalogue.preparing import Event, Preparer
+from serve_app.catalogue.preparing import Preparer
 from serve_app.catalogue.reading import ImageReader
 from serve_app.catalogue.recipe import index_properties
 from serve_app.collection import alias

@@ -31,11 +31,12 @@ from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from serve_app.catalogue.comparing import Event
 from serve_app.catalogue.embedding import embed as embed_images
 from serve_app.catalogue.embedding import load_models
 from serve_app.catalogue.importer import Step
 from serve_app.catalogue.manifest import Entry, Problem, read
-from serve_app.catalogue.preparing import Event, Preparer
+from serve_app.catalogue.preparing import Preparer
 from serve_app.catalogue.reading import ImageReader
 from serve_app.catalogue.recording import record
 from serve_app.catalogue.report import Outcome, Status

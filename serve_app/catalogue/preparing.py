@@ -3,62 +3,24 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
-from PIL import Image
-
+from serve_app.catalogue.comparing import Clock, Comparer, Due, Event, Index, Reader, problem_of
 from serve_app.catalogue.manifest import Entry, Problem
-from serve_app.catalogue.plan import (
-    Action,
-    Planned,
-    StoredRow,
-    decide,
-    kept,
-    kept_views,
-    origin,
-    stored_views,
-)
-from serve_app.catalogue.reading import Bytes, Found, ImageReader, Origin, Unreadable
-from serve_app.catalogue.recipe import recipe
-from serve_app.catalogue.report import Outcome, Status
-from serve_app.collection import KnownImage, Row
+from serve_app.catalogue.plan import Planned
+from serve_app.catalogue.report import Outcome
 from serve_app.config import Config
-from serve_app.domain import Photo, View
-from serve_app.errors import BadInput
-from serve_app.images import decode
+from serve_app.domain import Photo
+from serve_app.errors import BadInput, TooSmall
+from serve_app.images import decode, picture_hash
 
 log = logging.getLogger(__name__)
 
 INTERNAL = "internal"
-TOO_SMALL = "too_small"
 PIXEL_BYTES = 32 * 2**20
 """Of photos that are handed on at once: about six of the largest working photos."""
-
-
-class Index(Protocol):
-    """What an import asks of the index."""
-
-    def known(self, image_ids: Iterable[str], before_ms: int | None = None) -> Mapping[str, KnownImage]: ...
-
-    def data(self, image_ids: Iterable[str]) -> Mapping[str, Mapping[str, Any]]: ...
-
-    def stored(self, image_ids: Sequence[str]) -> Mapping[str, Mapping[View, StoredRow]]: ...
-
-    def write(self, rows: Sequence[Row]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Say of when and of which feed the rows of an import are; `at_ms` since 1970 UTC."""
-
-    at_ms: int
-    feed: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,20 +48,16 @@ class Preparer:
     """Do for blocks of entries all that needs no model; close it when done."""
 
     def __init__(
-        self, config: Config, reader: ImageReader, index: Index, event: Event, before_ms: int | None = None
+        self, config: Config, reader: Reader, index: Index, event: Event, before_ms: int | None = None
     ) -> None:
         """With `before_ms`, what was written to the index later need not be noticed; writes are checked again."""
         self._config = config
-        self._reader = reader
-        self._index = index
-        self._event = event
-        self._before_ms = before_ms
-        self._recipe = recipe(config).digest
+        self._comparer = Comparer(config, reader, index, event, before_ms)
         self._threads = ThreadPoolExecutor(config.importing.threads, thread_name_prefix="decode")
 
     def close(self) -> None:
         self._threads.shutdown()
-        self._reader.close()
+        self._comparer.close()
 
     def run(self, block: Sequence[Entry | Problem]) -> Iterator[Prepared]:
         """Prepare a block, a few images at a time.
@@ -107,146 +65,33 @@ class Preparer:
         An image that can't be used is a problem among the outcomes. Raises MilvusUnavailable and DeadlineExceeded; the
         block may then be run again.
         """
-        problems = [Outcome.of_problem(each) for each in block if isinstance(each, Problem)]
-        entries = [each for each in block if isinstance(each, Entry)]
-        clock = _Clock()
-        with clock.counts("compare"):
-            known = self._index.known([each.image_id for each in entries], self._before_ms)
-            origins = self._origins(entries, known)
-        if problems or not entries:
-            yield Prepared(problems, [], clock.take())
-        step = self._config.importing.images_at_once
-        for start in range(0, len(entries), step):
-            yield from self._step(entries[start : start + step], known, origins, clock)
+        for compared in self._comparer.run(block):
+            clock = Clock(compared.seconds)
+            with clock.counts("decode"):
+                decoded = list(self._threads.map(self._decode, compared.images))
+            outcomes = compared.outcomes + [each for each in decoded if isinstance(each, Outcome)]
+            for some in _portions([each for each in decoded if isinstance(each, Decoded)]):
+                yield Prepared(outcomes, some, clock.take())
+                outcomes = []
 
-    def _origins(self, entries: Sequence[Entry], known: Mapping[str, KnownImage]) -> dict[str, Origin]:
-        """Return by image where the known ones at URLs were read from."""
-        asked = {
-            each.image_id: each.image for each in entries if each.image_id in known and self._reader.is_web(each.image)
-        }
-        stored = self._index.data(asked) if asked else {}
-        found = {asked[image_id]: origin(data) for image_id, data in stored.items()}
-        return {image: place for image, place in found.items() if place is not None}
-
-    def _step(
-        self,
-        entries: Sequence[Entry],
-        known: Mapping[str, KnownImage],
-        origins: Mapping[str, Origin],
-        clock: _Clock,
-    ) -> Iterator[Prepared]:
-        outcomes: list[Outcome] = []
-        with clock.counts("read"):
-            files = self._reader.read([entry.image for entry in entries], origins)
-        actions: dict[Action, list[Planned]] = defaultdict(list)
-        data: dict[str, bytes] = {}
-        for entry, found in zip(entries, files, strict=True):
-            planned = self._plan(entry, found, known.get(entry.image_id), origins)
-            if isinstance(planned, Outcome):
-                outcomes.append(planned)
-                continue
-            actions[decide(planned, known.get(entry.image_id))].append(planned)
-            if isinstance(found, Bytes):
-                data[entry.image_id] = found.data
-        outcomes += [outcome_of(each.entry, Status.UNCHANGED) for each in actions[Action.UNCHANGED]]
-        outcomes += [outcome_of(each.entry, Status.STALE) for each in actions[Action.STALE]]
-        with clock.counts("update"):
-            due = actions[Action.EMBED] + self._keep(actions[Action.METADATA], outcomes)
-        with clock.counts("read"):
-            lacking = [each for each in due if each.entry.image_id not in data]
-            due = [each for each in due if each.entry.image_id in data] + self._read_anew(lacking, data, outcomes)
-        due.sort(key=lambda each: each.entry.row)
-        with clock.counts("decode"):
-            decoded = list(self._threads.map(lambda each: self._decode(each, data[each.entry.image_id]), due))
-        outcomes += [each for each in decoded if isinstance(each, Outcome)]
-        images = [
-            Decoded(*each, stored_views(known.get(each[0].entry.image_id)))
-            for each in decoded
-            if not isinstance(each, Outcome)
-        ]
-        for some in _portions(images):
-            yield Prepared(outcomes, some, clock.take())
-            outcomes = []
-
-    def _plan(
-        self, entry: Entry, found: Found, known: KnownImage | None, origins: Mapping[str, Origin]
-    ) -> Planned | Outcome:
-        if isinstance(found, Unreadable):
-            return problem_of(entry, found.code, found.reason)
-        if isinstance(found, Bytes):
-            sha256, place = found.sha256, found.origin
-        else:
-            assert known is not None  # only then was its server asked whether it changed
-            sha256, place = known.image_sha256, origins[entry.image]
-        at_ms = self._event.at_ms if entry.at_ms is None else entry.at_ms
-        planned = Planned(entry, sha256, self._recipe, at_ms, feed=self._event.feed, origin=place)
+    def _decode(self, due: Due) -> Decoded | Outcome:
+        entry = due.planned.entry
         try:
-            planned.check()
+            photo = decode(due.data, max_pixels=self._config.limits.max_pixels)
+            check_size(photo.width, photo.height, self._config)
+            return Decoded(replace(due.planned, phash=picture_hash(photo)), photo, due.stored_views)
         except BadInput as error:
             return problem_of(entry, error.code, error.message)
-        return planned
-
-    def _keep(self, changed: Sequence[Planned], outcomes: list[Outcome]) -> list[Planned]:
-        """Write entries of known images with the stored embeddings; return those that have none to keep."""
-        if not changed:
-            return []
-        stored = self._index.stored([each.entry.image_id for each in changed])
-        rows: list[Row] = []
-        written, again = [], []
-        for each in changed:
-            found = stored.get(each.entry.image_id, {})
-            views = kept_views(each, found)
-            if views is None:
-                again.append(each)
-                continue
-            rows += kept(each, found[View.WHOLE]).rows(views)
-            written.append(outcome_of(each.entry, Status.UPDATED, written_rows=len(views)))
-        self._index.write(rows)
-        outcomes += written
-        return again
-
-    def _read_anew(self, lacking: Sequence[Planned], data: dict[str, bytes], outcomes: list[Outcome]) -> list[Planned]:
-        """Read images that their servers said to be unchanged and that have to be embedded all the same."""
-        due = []
-        for each, found in zip(lacking, self._reader.read([p.entry.image for p in lacking], {}), strict=True):
-            if isinstance(found, Bytes):
-                data[each.entry.image_id] = found.data
-                due.append(replace(each, image_sha256=found.sha256, origin=found.origin))
-            elif isinstance(found, Unreadable):
-                outcomes.append(problem_of(each.entry, found.code, found.reason))
-        return due
-
-    def _decode(self, planned: Planned, data: bytes) -> tuple[Planned, Photo] | Outcome:
-        try:
-            photo = decode(data, max_pixels=self._config.limits.max_pixels)
-            smallest = self._config.importing.min_side_px
-            if min(photo.width, photo.height) < smallest:
-                reason = f"the image has {photo.width} × {photo.height} pixels; its sides need {smallest} at least"
-                return problem_of(planned.entry, TOO_SMALL, reason)
-            return replace(planned, phash=picture_hash(photo)), photo
-        except BadInput as error:
-            return problem_of(planned.entry, error.code, error.message)
         except Exception as error:
-            log.warning("image can't be decoded", exc_info=True, extra={"image": planned.entry.image})
-            return problem_of(planned.entry, INTERNAL, f"the decoder failed: {type(error).__name__}: {error}")
+            log.warning("image can't be decoded", exc_info=True, extra={"image": entry.image})
+            return problem_of(entry, INTERNAL, f"the decoder failed: {type(error).__name__}: {error}")
 
 
-def picture_hash(photo: Photo) -> str:
-    """Return the perceptual hash of a picture, 64 bits as 16 hex digits: few differ where a picture was only resized.
-
-    By the signs of its lowest frequencies, as ImageHash's `phash`.
-    """
-    import imagehash
-
-    return str(imagehash.phash(Image.fromarray(photo.pixels)))
-
-
-def outcome_of(entry: Entry, status: Status, *, written_rows: int = 0, removed_views: int = 0) -> Outcome:
-    return Outcome(entry.row, entry.image, entry.product_id, status, written_rows, removed_views)
-
-
-def problem_of(entry: Entry, code: str, reason: str) -> Outcome:
-    return Outcome.of_problem(Problem(entry.row, entry.image, entry.product_id, code, reason, entry.columns()))
+def check_size(width: int, height: int, config: Config) -> None:
+    """Raise TooSmall where an image has too few pixels to be told from others."""
+    smallest = config.importing.min_side_px
+    if min(width, height) < smallest:
+        raise TooSmall(f"the image has {width} × {height} pixels; its sides need {smallest} at least")
 
 
 def _portions(images: Sequence[Decoded]) -> Iterator[list[Decoded]]:
@@ -260,23 +105,3 @@ def _portions(images: Sequence[Decoded]) -> Iterator[list[Decoded]]:
         some.append(image)
         size += image.photo.pixels.nbytes
     yield some
-
-
-class _Clock:
-    """Count the seconds that parts of the work take."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = defaultdict(float)
-
-    def take(self) -> dict[str, float]:
-        seconds = dict(self._seconds)
-        self._seconds.clear()
-        return seconds
-
-    @contextmanager
-    def counts(self, part: str) -> Iterator[None]:
-        start_s = time.monotonic()
-        try:
-            yield
-        finally:
-            self._seconds[part] += time.monotonic() - start_s

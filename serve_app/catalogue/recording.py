@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from serve_app.catalogue.comparing import outcome_of
 from serve_app.catalogue.embedding import Embedded
 from serve_app.catalogue.plan import Planned
-from serve_app.catalogue.preparing import outcome_of
 from serve_app.catalogue.report import Outcome, Status
 from serve_app.collection import Row
 from serve_app.domain import View

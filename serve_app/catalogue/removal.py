@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from serve_app.catalogue.comparing import Event
 from serve_app.catalogue.events import image_key
 from serve_app.catalogue.feed_index import Tombstones
 from serve_app.catalogue.formats import raw_rows
 from serve_app.catalogue.manifest import image_ids
-from serve_app.catalogue.preparing import Event
 from serve_app.catalogue.seen import Seen
 from serve_app.domain import View
 from serve_app.errors import TooMuchGone

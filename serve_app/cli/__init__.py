@@ -16,6 +16,7 @@ from serve_app import __version__
 from serve_app.cli.cluster import app as cluster_app
 from serve_app.cli.evaluate import app as evaluate_app
 from serve_app.cli.index import app as index_app
+from serve_app.cli.keys import app as keys_app
 from serve_app.cli.options import ConfigOption, DataDirOption, console
 from serve_app.cli.rates import app as rates_app
 from serve_app.config import at_address, load_config
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="The models' weights: what is there, and getting what is not.", no_args_is_help=True)
 app.add_typer(index_app, name="index")
+app.add_typer(keys_app, name="keys")
 app.add_typer(rates_app, name="rates")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(weights_app, name="weights")
@@ -232,8 +234,18 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except ShoplensError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error.message}", markup=False)
+        _say(error.message)
         sys.exit(exit_code(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "serve_app").partition(".")[0]
+        if package == "serve_app":
+            raise
+        _say(f"this needs {package}, which is not installed; pip install 'shoplens[serve]' brings it")
+        sys.exit(EXIT_SETUP)
+
+
+def _say(message: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {message}", markup=False)
 
 
 def exit_code(error: ShoplensError) -> int:

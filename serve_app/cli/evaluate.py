@@ -43,7 +43,9 @@ def search(
         str | None, typer.Option(help="File of a head, `imagenet` or `hsv`; default: the settings' embedder.")
     ] = None,
     against: Annotated[str | None, typer.Option(help="Another model, compared with the first one.")] = None,
-    url: Annotated[str | None, typer.Option(help="Ask this service, whose index holds the catalogue alone.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Ask this service (with SHOPLENS_KEY), whose index holds the catalogue alone.")
+    ] = None,
     sample: SampleOption = None,
     report: ReportOption = None,
     json_file: JsonOption = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -212,7 +213,7 @@ def _live(url: str, asked: QuestionSet, photos: Photos, console: Console) -> tup
             "the catalogue holds photos that it is searched with; `shoplens evaluate split` makes one without"
         )
     with _told(console, f"asking {url}", len(asked.questions)) as told:
-        found, unusable = live.run(asked.questions, url, photos, told)
+        found, unusable = live.run(asked.questions, url, photos, told, key=os.environ.get("SHOPLENS_KEY"))
     for answered in found.answers:
         for product in (product for listed in answered.lists for product in listed.products):
             if product.image_id not in images:

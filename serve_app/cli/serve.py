@@ -10,6 +10,7 @@ import time
 import httpx
 from rich.console import Console
 
+from serve_app.callers import make_access
 from serve_app.cli.local import milvus_uri, need_detector_weights, set_ray_environment
 from serve_app.config import Config
 from serve_app.errors import BadConfig
@@ -21,6 +22,7 @@ POLL_S = 0.2
 
 def serve(config: Config, console: Console) -> None:
     """Serve on this machine until SIGINT or SIGTERM."""
+    make_access(config)
     need_detector_weights(config)
     _check_port(config.http.host, config.http.port, "--port")
     _check_port(config.http.host, config.http.metrics_port, "http.metrics_port")

@@ -27,22 +27,25 @@ def run(
     photos: Photos,
     told: Told,
     *,
+    key: str | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> tuple[Run, list[Unusable]]:
     """Ask the service at `url`; raises Unavailable where it does not answer, or changes its model on the way.
 
     A photo that the service refuses is told, not judged. `transport` replaces the network.
     """
-    return asyncio.run(_run(questions, url, photos, told, transport))
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    client = httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_S, transport=transport)
+    return asyncio.run(_run(questions, client, photos, told))
 
 
 async def _run(
-    questions: Sequence[Question], url: str, photos: Photos, told: Told, transport: httpx.AsyncBaseTransport | None
+    questions: Sequence[Question], client: httpx.AsyncClient, photos: Photos, told: Told
 ) -> tuple[Run, list[Unusable]]:
     turns = asyncio.Semaphore(AT_ONCE)
     models: set[str] = set()
 
-    async def one(question: Question, client: httpx.AsyncClient) -> Answered | Unusable:
+    async def one(question: Question) -> Answered | Unusable:
         async with turns:
             try:
                 answer = await _ask(client, await asyncio.to_thread(photos.photo, question))
@@ -53,12 +56,13 @@ async def _run(
             finally:
                 told(1)
 
-    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, transport=transport) as client:
-        found = await asyncio.gather(*(one(question, client) for question in questions))
+    async with client:
+        found = await asyncio.gather(*(one(question) for question in questions))
     if len(models) > 1:
         raise Unavailable(f"the service answered with several models ({', '.join(sorted(models))}); try again")
     answered = tuple(each for each in found if isinstance(each, Answered))
-    return Run(url, next(iter(models), ""), answered), [each for each in found if isinstance(each, Unusable)]
+    run_of = Run(str(client.base_url).rstrip("/"), next(iter(models), ""), answered)
+    return run_of, [each for each in found if isinstance(each, Unusable)]
 
 
 async def _ask(client: httpx.AsyncClient, photo: bytes) -> Mapping[str, Any]:

@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from serve_app.catalogue import embedding
-from serve_app.catalogue.preparing import Event, Preparer
+from serve_app.catalogue.comparing import Event
+from serve_app.catalogue.preparing import Preparer
 from serve_app.catalogue.reading import ImageReader
 from serve_app.catalogue.recording import record
 from serve_app.config import Config

@@ -38,6 +38,8 @@ KEPT_FIELDS = ["image_id", "view", "vector", "image_sha256", "phash", "duplicate
 """What a row can't be made again of without the models."""
 ROW_FIELDS = [field.name for field in FIELDS]
 PICTURE_FIELDS = ["image_id", "view", "phash", "duplicate_of"]
+SAME_PICTURE = SearchParams(ef=32, nprobe=16, search_list=32, itopk_size=32, refine_k=1)
+"""A vector that is all but the same is found with few candidates, and each image of an import is looked for."""
 LOGICAL_BITS = 18
 """Milvus's timestamps are milliseconds and so many bits that count within one."""
 
@@ -136,7 +138,7 @@ class CollectionWriter:
         """
         if not vectors:
             return []
-        params = {"metric_type": "COSINE", "params": search_params(SearchParams(), k)}
+        params = {"metric_type": "COSINE", "params": search_params(SAME_PICTURE, k)}
         found = self.repeat(
             lambda: self._client.search(
                 self._name,

@@ -11,7 +11,7 @@ from serve_app.config import MilvusConfig, SearchParams
 from serve_app.domain import PATIENT, Ranked, Terms
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.milvus.searcher import MilvusSearcher
-from serve_app.pipeline import Embedded, Found
+from serve_app.pipeline import Embedded, Found, Stored
 
 MODELS_AT_ONCE = 3
 """The old one, the new one, and one that is tried beside them."""
@@ -51,6 +51,12 @@ class ModelSearchers:
     async def refresh(self, model: str, ranked: Sequence[Ranked], terms: Terms = PATIENT) -> Found:
         """Return what is true now of a model's ranking, see MilvusSearcher."""
         return await self.searcher(model).refresh(ranked, terms)
+
+    async def product(
+        self, model: str, product_id: str, vectors: bool = False, strong: bool = False, terms: Terms = PATIENT
+    ) -> Stored:
+        """Return what a model's index has of a product, see MilvusSearcher."""
+        return await self.searcher(model).product(product_id, vectors=vectors, strong=strong, terms=terms)
 
     def searcher(self, model: str) -> MilvusSearcher:
         """Return the searcher for a model's embeddings."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -16,14 +16,14 @@ from pymilvus.client.types import LoadState
 from serve_app.collection import HIT_FIELDS, IndexState, quote, to_hit
 from serve_app.config import MilvusConfig, SearchParams
 from serve_app.coverage import PARTIAL_INDEX, Sample
-from serve_app.domain import PATIENT, Embeddings, Hit, Ranked, Terms
+from serve_app.domain import EMBEDDING_DIM, PATIENT, Embeddings, Hit, Ranked, StoredView, Terms
 from serve_app.errors import IndexMissing
 from serve_app.filters import NO_FILTER, Filter, expression, matches
 from serve_app.gathering import Gatherer
 from serve_app.milvus.endpoints import Endpoint, Endpoints
 from serve_app.milvus.index_types import QUANTISED, search_params
 from serve_app.milvus.watch import Facts, Watch
-from serve_app.pipeline import MAX_ROWS, Found
+from serve_app.pipeline import MAX_ROWS, Found, Stored
 
 STALENESS_MS = 5_500
 """How old what a bounded search reads may be: `common.gracefulTime` of Milvus, 5 s, and the way there."""
@@ -32,6 +32,8 @@ PROVEN_CALLS_AT_ONCE = 2
 """Calls under way at each proxy that have a proof with them; they cost more, so more searches share one."""
 SEARCHES_A_CALL = 32
 ROWS_A_READ = 500
+ROWS_OF_A_PRODUCT = 500
+"""Rows of one product that are read; a product with more images than half of that is shown with some of them."""
 _NO_ROW: dict[str, Any] = {"product_id": None}
 
 
@@ -118,6 +120,26 @@ class MilvusSearcher:
             watermark_ms=asked_ms if facts.whole else asked_ms - STALENESS_MS,
         )
 
+    async def product(
+        self, product_id: str, *, vectors: bool = False, strong: bool = False, terms: Terms = PATIENT
+    ) -> Stored:
+        """Return what the index has of a product, with its embeddings where they are asked for.
+
+        A `strong` read sees every write acknowledged before it.
+        """
+        asked_ms = time.time_ns() // 10**6
+        facts = await self._watch.facts()
+        fields = (*HIT_FIELDS, "updated_at", *(("vector",) if vectors else ()))
+        read = partial(
+            self._read, f"product_id == {quote(product_id)}", fields=fields, strong=strong, most=ROWS_OF_A_PRODUCT
+        )
+        rows, _ = await self._endpoints.run(read, end_s=terms.deadline_s)
+        return Stored(
+            tuple(_stored_view(row) for row in sorted(rows, key=itemgetter("row_id"))),
+            watermark_ms=asked_ms if strong or facts.whole else asked_ms - STALENESS_MS,
+            collection=facts.collection,
+        )
+
     async def _rows(self, field: str, values: Sequence[str], terms: Terms) -> list[dict[str, Any]]:
         rows = []
         distinct = list(dict.fromkeys(values))
@@ -187,13 +209,25 @@ class MilvusSearcher:
             self._watch.suspect(lost)
         return not lost
 
-    async def _read(self, wanted: str, endpoint: Endpoint) -> list[dict[str, Any]]:
+    async def _read(
+        self,
+        wanted: str,
+        endpoint: Endpoint,
+        fields: Sequence[str] = HIT_FIELDS,
+        *,
+        strong: bool = False,
+        most: int | None = None,
+    ) -> list[dict[str, Any]]:
+        options: dict[str, Any] = {} if most is None else {"limit": most}
+        if strong:
+            options["consistency_level"] = "Strong"
         rows: list[dict[str, Any]] = await endpoint.attempt(
             lambda client: client.query(
                 self._alias,
                 filter=wanted,
-                output_fields=list(HIT_FIELDS),
+                output_fields=list(fields),
                 retry_times=0,
+                **options,
             )
         )
         return rows
@@ -234,6 +268,11 @@ def _hits(rows: Iterable[Any], asked: _Asked, sample: Sample, embedding: Any) ->
         let_through = frozenset(sample.row_ids)
         hits = [hit for hit in hits if hit.row_id not in let_through or matches(asked.wanted, hit)]
     return sorted(hits, key=lambda hit: (-hit.score, hit.row_id))[: asked.k]
+
+
+def _stored_view(row: Mapping[str, Any]) -> StoredView:
+    vector = np.asarray(row.get("vector", np.empty((0, EMBEDDING_DIM))), np.float32)
+    return StoredView(to_hit(row, 0.0), vector, row["updated_at"])
 
 
 def _row_ids(answers: Iterable[Iterable[Any]]) -> Iterator[list[tuple[str, float]]]:

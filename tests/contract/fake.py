@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from serve_app.collection import IndexState, Row, to_hit
-from serve_app.domain import PATIENT, Embeddings, Hit, Ranked, Terms
+from serve_app.domain import EMBEDDING_DIM, PATIENT, Embeddings, Hit, Ranked, StoredView, Terms
 from serve_app.errors import IndexMissing, MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter, matches
-from serve_app.pipeline import Found
+from serve_app.pipeline import Found, Stored
 
 
 class FakeSearcher:
@@ -45,6 +45,23 @@ class FakeSearcher:
         shown = [self._row(entry) for entry in ranked]
         hits = [to_hit(row, entry.score) for row, entry in zip(shown, ranked, strict=True) if row is not None]
         return Found([hits], time.time_ns() // 10**6)
+
+    async def product(
+        self, product_id: str, *, vectors: bool = False, strong: bool = False, terms: Terms = PATIENT
+    ) -> Stored:
+        self._check_there()
+        if self.state.collection is None:
+            raise IndexMissing("the index is missing or not loaded")
+        own = sorted((row for row in self.rows if row.product_id == product_id), key=lambda row: row.row_id)
+        views = (
+            StoredView(
+                to_hit(row.values() | {"row_id": row.row_id}, 0.0),
+                row.vector if vectors else np.empty((0, EMBEDDING_DIM), np.float32),
+                row.updated_at,
+            )
+            for row in own
+        )
+        return Stored(tuple(views), time.time_ns() // 10**6)
 
     def _row(self, entry: Ranked) -> dict[str, Any] | None:
         own = sorted((row for row in self.rows if row.product_id == entry.product_id), key=lambda row: row.row_id)

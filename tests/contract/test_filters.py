@@ -68,6 +68,7 @@ def rows() -> list[Row]:
                 currency=currency,
                 price=draw.choice([0, 1, 1990, 2000, 10**15]) if currency else NO_PRICE,
                 in_stock=draw.random() < 0.5,
+                parent_id='style "a\\b"' if number % 3 == 0 else "",
                 data={"attributes": attributes} if number % 7 else {},
             )
         )
@@ -102,6 +103,8 @@ def filters(draw: st.DrawFn) -> Filter:
         prices=tuple(draw(st.lists(RANGES, max_size=3))),
         in_stock=draw(st.sampled_from([None, True, False])),
         attributes=tuple(draw(st.lists(attributes, max_size=2))),
+        but_product=draw(st.sampled_from(["", *(f"product of filtered-{number}" for number in range(5))])),
+        but_parent=draw(st.sampled_from(["", 'style "a\\b"', "nobody's"])),
     )
 
 
@@ -125,6 +128,11 @@ def found(index: Index, wanted: Filter) -> list[str]:
 )
 def test_the_engine_and_the_evaluator_agree(filled: Index, wanted: Filter) -> None:
     assert found(filled, wanted) == sorted(row.image_id for row in ROWS if matches(wanted, row.values()))
+
+
+def test_all_but_one_product_and_its_parent_are_found(filled: Index) -> None:
+    found_ids = found(filled, Filter(but_product=ROWS[1].product_id, but_parent=ROWS[0].parent_id))
+    assert found_ids == sorted(row.image_id for number, row in enumerate(ROWS) if number != 1 and number % 3)
 
 
 @pytest.mark.parametrize("part", PARTS)

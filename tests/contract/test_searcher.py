@@ -262,6 +262,26 @@ async def test_nothing_is_refreshed_into_nothing(subject: Subject) -> None:
     assert (await subject.searcher.refresh([])).hits == [[]]
 
 
+async def test_a_product_is_read_with_all_its_rows(subject: Subject) -> None:
+    expected = [row for row in ROWS if row.image_id == "image-007"]
+    stored = await subject.searcher.product("product of image-007", vectors=True)
+    assert [view.hit.row_id for view in stored.rows] == sorted(row.row_id for row in expected)
+    vectors = {row.row_id: row.vector for row in expected}
+    for view in stored.rows:
+        assert view.vector.dtype == np.float32
+        assert np.array_equal(view.vector, vectors[view.hit.row_id])
+        assert (view.hit.price, view.hit.currency, view.updated_at) == (1990, "EUR", 1_000)
+
+
+async def test_a_product_is_read_without_its_embeddings(subject: Subject) -> None:
+    (view,) = (await subject.searcher.product(f"product of odd {ODD_TEXT}", strong=True)).rows
+    assert (view.hit.parent_id, len(view.vector)) == (ODD_TEXT, 0)
+
+
+async def test_a_product_that_is_not_there_has_no_rows(subject: Subject) -> None:
+    assert (await subject.searcher.product("nobody's")).rows == ()
+
+
 async def test_no_embedding_gives_no_list(subject: Subject) -> None:
     assert (await subject.searcher.search(embeddings(0, seed=5), 10)).hits == []
 

@@ -7,11 +7,16 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from scripts.measuring import free_port, wait_until
+from serve_app.callers import Caller
 from serve_app.errors import PhotoExpired, StageUnavailable
 from serve_app.keeping import NOBODY, Bounds, ShelfStore, Store
+from serve_app.keys import Role
+from serve_app.limiting import Quotas
 from serve_app.pipeline import NO_TOKEN, Query
+from serve_app.quotas import Quota
 from serve_app.redis_store import RedisStore
 from tests.unit.test_paging import Catalogue, Shop, ids, names
 
@@ -187,4 +192,40 @@ async def test_a_killed_server_costs_tokens_and_nothing_else(redis_server: Redis
         await shop.page(before.lists[0].next)
     after = await shop.first()
     assert ids(await shop.page(after.lists[0].next)) == names(*range(10, 20))
+    await store.close()
+
+
+async def test_a_bucket_is_taken_from_until_it_is_empty_and_fills_again(make) -> None:
+    store, quota = make(), Quota("key", 600)
+    assert (await store.take("key:b1", quota, 1)).left == pytest.approx(599)
+    assert (await store.take("key:b1", quota, 599)).taken
+    refused = await store.take("key:b1", quota, 60)
+    assert not refused.taken
+    assert refused.left == pytest.approx(0, abs=59)
+    assert (await store.take("key:b2", quota, 600)).taken
+    await asyncio.sleep(0.5)
+    filled = await store.take("key:b1", quota, 1)
+    assert filled.taken
+    assert filled.left > refused.left
+
+
+async def test_nodes_count_a_bucket_together_and_leave_it_to_redis_to_forget(redis_url: str) -> None:
+    one, other = (RedisStore(redis_url, "", BOUNDS, TIMEOUT_S) for _ in range(2))
+    quota = Quota("key", 600)
+    takes = [await store.take("key:shared", quota, 1) for _ in range(5) for store in (one, other)]
+    assert takes[-1].left == pytest.approx(590, abs=9)
+    remaining_ms = await Redis.from_url(redis_url).pttl("shoplens:bucket:key:shared")
+    assert 0 < remaining_ms <= 2_000
+    await one.close()
+    await other.close()
+
+
+async def test_quotas_go_on_where_redis_is_killed(redis_server: RedisServer) -> None:
+    store = RedisStore(redis_server.url, "", BOUNDS, TIMEOUT_S)
+    quotas = Quotas(store, TIMEOUT_S)
+    caller = Caller("app", Role.SEARCH, "key:1", Quota("key", 5), has_key=True)
+    assert (await quotas.charge(caller)).left == pytest.approx(4, abs=0.5)
+    redis_server.kill()
+    standings = [await quotas.charge(caller) for _ in range(10)]
+    assert sum(standing.taken for standing in standings) == 5
     await store.close()

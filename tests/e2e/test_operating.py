@@ -1,7 +1,7 @@
 """`shoplens cluster …` against a release that runs and has an index.
 
-KUBECONFIG names the cluster, SHOPLENS_URL the service; SHOPLENS_NAMESPACE and SHOPLENS_RELEASE if need be. All is read
-only, but for one search.
+KUBECONFIG names the cluster, SHOPLENS_URL the service, SHOPLENS_KEY a key of its own; SHOPLENS_NAMESPACE and
+SHOPLENS_RELEASE if need be. All is read only, but for one search.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from scripts.measuring import key_headers
 from serve_app.cluster.kubernetes_api import KubernetesApi
 
 RELEASE = os.environ.get("SHOPLENS_RELEASE", "shoplens")
@@ -78,7 +79,7 @@ def test_search_is_found_in_the_logs_by_its_id(namespace):
     answer = httpx.post(
         f"{url}/v1/search",
         files={"photo": ("photo.jpg", photo.getvalue(), "image/jpeg")},
-        headers={"X-Request-ID": request_id},
+        headers={"X-Request-ID": request_id, **key_headers()},
         timeout=SEARCH_TIMEOUT_S,
     )
     assert answer.status_code == 200, answer.text

@@ -165,7 +165,9 @@ def test_search_health_and_page_alone_are_reached_from_outside(shape: str, kind:
     else:
         matches = [match for rule in found["spec"]["rules"] for match in rule["matches"]]
         paths = {(match["path"]["value"], match["path"]["type"].removeprefix("Path")) for match in matches}
-        assert {match["method"] for match in matches if match["path"]["value"] == "/v1/search"} == {"POST"}
+        methods = {(match["path"]["value"], match["method"]) for match in matches if match["method"] != "GET"}
+        # The shape has a page of another origin, whose browser asks first.
+        assert methods == {("/v1/search", "POST"), ("/v1/search", "OPTIONS")}
     assert paths == {("/v1/search", "Exact"), ("/v2/health", "Prefix"), ("/", "Exact"), ("/docs", "Exact"),
                      ("/openapi.json", "Exact")}  # fmt: skip
 
@@ -195,12 +197,43 @@ def test_an_import_has_a_cluster_of_its_own_that_goes_when_it_ends() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_password_is_read_from_a_secret_by_who_needs_it(shape: str) -> None:
+def test_secrets_are_read_by_who_needs_them(shape: str) -> None:
     for where, template in pods(shape):
         named = [volume["secret"]["secretName"] for volume in template["spec"]["volumes"] if "secret" in volume]
-        assert named in ([], ["milvus-users"]), where
+        keys = {"shop-keys", "shoplens-keys"} & set(named)
+        assert set(named) - keys <= {"milvus-users"}, where
+        assert not keys or where == "RayService shop cpu", where
         if where.endswith((" head", " gpu", " submitter")) and "RayJob" not in where:
             assert not named, where
+
+
+def env_of_the_search_test(shape: str, *values: str) -> dict[str, Any]:
+    (job,) = [each for name, each in of_kind(render(shape, *values), "Job").items() if name == "shop-search-test"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value") or entry["valueFrom"] for entry in container["env"]}
+
+
+def test_hashes_of_keys_are_mounted_and_a_key_itself_is_given_to_the_test_alone() -> None:
+    workers = rayservice("cpu")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    (pod,) = [group["template"]["spec"] for group in workers]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "auth"]
+    assert volume["secret"] == {"secretName": "shop-keys", "items": [{"key": "lines", "path": "keys"}]}
+    assert {"name": "auth", "mountPath": "/secrets/auth", "readOnly": True} in pod["containers"][0]["volumeMounts"]
+    reference = {"secretKeyRef": {"name": "shop-keys", "key": "test"}}
+    assert env_of_the_search_test("cpu")["SHOPLENS_KEY"] == reference
+    assert "SHOPLENS_KEY" not in env_of_the_search_test("cpu", "auth.testKey=")
+    mentions = [where for where, template in pods("cpu") if "'test'" in str(template["spec"])]
+    assert mentions == ["Job shop-search-test"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_who_may_search_without_a_key_is_said(shape: str) -> None:
+    document = yaml.safe_load(rayservice(shape)["spec"]["serveConfigV2"])
+    auth = document["applications"][0]["args"]["auth"]
+    anonymous, public, with_keys = auth["anonymous_search"], auth["public"], auth["keys_file"] is not None
+    assert anonymous == (shape in ("laptop", "gpu-on-cpu", "incremental"))
+    assert public == (shape == "gateway")
+    assert with_keys == (shape not in ("laptop", "gpu-on-cpu"))
 
 
 @pytest.mark.parametrize(
@@ -213,6 +246,13 @@ def test_the_password_is_read_from_a_secret_by_who_needs_it(shape: str) -> None:
         ("milvus.uri=", "milvus.uri is empty"),
         ("lite.enabled=true", "set one of the two"),
         ("milvus.user=", "milvus.user is empty"),
+        ("auth.public=true", "auth.trustedProxies"),
+        ("auth.anonymousSearch=yes", "auth.anonymousSearch"),
+        ('auth.origins=["https://shop.example.com/"]', "auth.origins"),
+        ("auth.keys=hush", "keys is not allowed"),
+        ("config.auth.anonymous_search=true", "anonymous_search is not allowed"),
+        ("config.auth.keys_file=/elsewhere", "keys_file is not allowed"),
+        ("config.store.signing_key=hush", "signing_key is not allowed"),
         ("config.ingres.num_cpus=1", "ingres is not allowed"),
         ("config.ingress.max_ongoing_request=1", "max_ongoing_request is not allowed"),
         ("config.http.port=9000", "port is not allowed"),
@@ -256,6 +296,9 @@ def test_a_harmful_value_is_refused_with_the_fix(value: str, said: str) -> None:
     ("values", "said"),
     [
         (("head.state=redis", "head.redis.address=redis:6379"), "networkPolicies.redis"),
+        (("auth.existingSecret=", "auth.testKey="), "auth.anonymousSearch=true"),
+        (("auth.existingSecret=", "auth.anonymousSearch=true"), "auth.testKey"),
+        (("auth.public=true", "auth.anonymousSearch=true"), "set one of the two"),
         (("config.detector.num_gpus=0.5", "gpuWorkers.enabled=true", "gpuWorkers.maxReplicas=4"),
          "config.detector.device=cuda"),
         (("import.manifest=feed.csv", "config.import.device=cuda"), "import.gpus=1"),

@@ -205,15 +205,23 @@ def test_an_import_that_was_deleted_has_failed(script: Any) -> None:
     assert follow(script, [ApiException(status=500), ApiException(status=404)], [])[0] == 1
 
 
+class Planned(list[tuple[int, Any]]):
+    """Hold what is to be answered, and the keys that were sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[str | None] = []
+
+
 @pytest.fixture
-def answers() -> Iterator[tuple[str, list[tuple[int, Any]]]]:
+def answers() -> Iterator[tuple[str, Planned]]:
     """A service that gives one answer after the other, and the last one ever after."""
-    planned: list[tuple[int, Any]] = []
+    planned = Planned()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             assert b"\xff\xd8\xff" in body, "no JPEG"
+            planned.sent.append(self.headers["Authorization"])
             status, answer = planned.pop(0) if len(planned) > 1 else planned[0]
             self.send_response(status)
             self.end_headers()
@@ -243,6 +251,21 @@ def test_the_search_test_waits_for_an_answer(script: Any, answers: Any, monkeypa
     planned[:] = [(500, {"code": "internal"})]
     with pytest.raises(ValueError, match="status 500"):
         script("search_test").search(url, time.monotonic())
+
+
+def test_the_search_test_sends_its_key_and_says_at_once_where_it_has_none(
+    script: Any, answers: Any, monkeypatch: Any
+) -> None:
+    url, planned = answers
+    planned += [(200, answer(3))]
+    monkeypatch.setenv("SHOPLENS_KEY", "a-key")
+    assert script("search_test").search(url, time.monotonic() + 10) == answer(3)
+    assert planned.sent == ["Bearer a-key"]
+    monkeypatch.delenv("SHOPLENS_KEY")
+    planned[:] = [(401, {"code": "key_required"})]
+    with pytest.raises(ValueError, match=r"auth\.testKey"):
+        script("search_test").search(url, time.monotonic() + 60)
+    assert planned.sent == ["Bearer a-key", None]
 
 
 def test_the_search_test_wants_products_where_there_are_rows(script: Any) -> None:

@@ -34,10 +34,19 @@ def config_of(shape: str) -> Config:
     }
     if milvus["existingSecret"]:
         where |= {"user": milvus["user"], "password_file": "/secrets/milvus/password"}
+    given = values["auth"]
+    auth: dict[str, Any] = {
+        "anonymous_search": given["anonymousSearch"],
+        "public": given["public"],
+        "origins": given["origins"],
+        "trusted_proxies": given["trustedProxies"],
+    }
+    if given["existingSecret"]:
+        auth["keys_file"] = "/secrets/auth/keys"
     models = "gpu" if values["gpuWorkers"]["enabled"] else "cpu"
     groups = {"ingress": "cpu", "searcher": "cpu", "detector": models, "embedder": models}
     placed = {stage: {"label_selector": {"shoplens-group": group}} for stage, group in groups.items()}
-    return Config(**merged(chart_settings.IN_A_CLUSTER, {"milvus": where}, placed, values["config"]))
+    return Config(**merged(chart_settings.IN_A_CLUSTER, {"milvus": where, "auth": auth}, placed, values["config"]))
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -116,7 +116,11 @@ def test_similar_products_are_sorted_by_price(service, catalogue):
     for order, sign in (("price_asc", 1), ("price_desc", -1)):
         products = first(service, catalogue, top_k=100, sort=order, currency="EUR")["products"]
         best = max(product["score"] for product in products)
-        band = [sign * float(product["price"]["amount"]) for product in products if product["score"] >= best - 0.1]
+        band = [
+            (not product["in_stock"], sign * float(product["price"]["amount"]))
+            for product in products
+            if product["score"] >= best - 0.1
+        ]
         assert band == sorted(band)
         assert len(products) == 12
 

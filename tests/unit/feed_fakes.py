@@ -116,7 +116,7 @@ class FakeImporter:
                 entry.row, entry.image, entry.product_id, "truncated", "the image is cut", entry.columns()
             )
             return Outcome.of_problem(problem)
-        planned = Planned(entry, entry.image, "recipe", entry.at_ms)
+        planned = Planned(entry, entry.image[-64:], "recipe", entry.at_ms)
         known = self.index.image(entry.image_id)
         outcome = Outcome(entry.row, entry.image, entry.product_id, Status.EMBEDDED, 1)
         if known and known.row_sha256s == {planned.row_sha256}:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from serve_app.api.app import create_app
@@ -16,16 +17,20 @@ from serve_app.api.examples import REQUESTS
 from serve_app.api.parameters import NOT_YET
 from serve_app.api.service import IndexView
 from serve_app.api.wire import DEGRADED, SearchAnswer
-from serve_app.config import PageConfig
+from serve_app.callers import make_access
+from serve_app.config import AuthConfig, Config, PageConfig
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source
 from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded, PhotoExpired
 from serve_app.filters import Filter
+from serve_app.keeping import Bounds, ShelfStore
+from serve_app.limiting import Quotas
 from serve_app.market import Markets
 from serve_app.money import PriceRange
 from serve_app.objects import Focus, ObjectList
-from serve_app.pipeline import Answer, ProductList, Query
+from serve_app.pipeline import Answer, Fixed, ProductList, Query
 from serve_app.ranking import Sort
 from serve_app.rates import NO_RATES, Rate, Rates
+from serve_app.rules import NO_RULES, Action, Rule, Rules
 from tests.unit.builders import hit
 
 CHAIR = ObjectList(Detection(Box(0.1, 0.2, 0.3, 0.4), "chair", 0.8), Source.DETECTOR, True, (1,))
@@ -55,28 +60,43 @@ class FakeService:
     max_body_bytes = 1000
 
     def __init__(
-        self, outcome: Answer | Exception = ANSWER, missing: IndexView | None = None, rates: Rates = NO_RATES
+        self,
+        outcome: Answer | Exception = ANSWER,
+        missing: IndexView | None = None,
+        rates: Rates = NO_RATES,
+        auth: AuthConfig | None = None,
     ) -> None:
+        self.access = make_access(Config(auth=auth or AuthConfig()))
+        self.quotas = Quotas(ShelfStore(Bounds(10**6, 10**6, 900), clock=lambda: 0.0), timeout_s=5)
         self.markets = Markets(lambda: rates, today=lambda: date(2026, 11, 1))
         self.page_settings = PageConfig()
         self.outcome = outcome
         self.missing = missing
         self.searches: list[tuple[bytes | str, Query]] = []
+        self.bulk: list[bool] = []
+        self.in_force = NO_RULES
         self.pages: list[tuple[str, int, Query | None]] = []
+        self.owners: list[str] = []
         self.counted: list[str] = []
 
-    async def search_again(self, token: str, query: Query) -> Answer:
-        return await self.search(token, query)
+    async def search_again(self, owner: str, token: str, query: Query, *, bulk: bool = False) -> Answer:
+        return await self.search(owner, token, query, bulk=bulk)
 
-    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
+    async def page(self, owner: str, cursor: str, top_k: int, query: Query | None, *, bulk: bool = False) -> Answer:
+        self.owners.append(owner)
         self.pages.append((cursor, top_k, query))
         return ANSWER
 
-    async def search(self, photo: bytes | str, query: Query) -> Answer:
+    async def search(self, owner: str, photo: bytes | str, query: Query, *, bulk: bool = False) -> Answer:
+        self.owners.append(owner)
         self.searches.append((photo, query))
+        self.bulk.append(bulk)
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
+
+    def rules(self) -> Rules:
+        return self.in_force
 
     def index(self) -> IndexView:
         return IndexView("products_0123456789ab_20260101T000000Z")
@@ -94,7 +114,7 @@ class FakeService:
 def request(service: FakeService, method: str, path: str, **options) -> httpx.Response:
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
             return await client.request(method, path, **options)
 
     return asyncio.run(send())
@@ -131,6 +151,7 @@ def test_answer_has_every_field_of_version_1():
         "confidence": 0.8,
         "main": True,
         "source": "detector",
+        "facets": None,
         "next": None,
         "products": [
             {
@@ -144,6 +165,7 @@ def test_answer_has_every_field_of_version_1():
                 "category": None,
                 "in_stock": True,
                 "price": None,
+                "rule": None,
             }
         ],
     }
@@ -548,7 +570,7 @@ def test_description_names_photo_parameters_and_problems():
     assert {parameter["name"] for parameter in operation["parameters"]} == {
         "token", "cursor", "top_k", "objects", "box", "box_source", "category", "price_min", "price_max", "currency",
         "language",
-        "in_stock", "attr.NAME", "group_by", "sort", "min_score", "consistency",
+        "in_stock", "attr.NAME", "group_by", "sort", "facets", "min_score", "consistency",
     }  # fmt: skip
     assert "image" in operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
     assert {"200", "400", "410", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])
@@ -569,3 +591,44 @@ def test_example_of_an_answer_is_one():
 def test_every_code_of_what_an_answer_lacks_is_described():
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     assert [code for code in DEGRADED if f"`{code}` (" not in readme] == []
+
+
+COUNTED = replace(
+    PRICED,
+    lists=(
+        replace(PRICED.lists[0], fixed=Fixed(PRICED.lists[0].products, True, np.zeros((1, 256), np.float32))),
+        PRICED.lists[1],
+    ),
+)
+
+
+def test_products_are_counted_where_that_is_asked_for():
+    service = FakeService(COUNTED)
+    body = search(service, "?facets=price&facets=attr.size&top_k=3").json()
+    assert service.searches[0][1] == Query(top_k=3, facets=("price", "attr.size"))
+    assert body["objects"][0]["facets"] == {
+        "products": 1,
+        "whole": True,
+        "category": None,
+        "price": {"currency": "EUR", "ranges": [{"price_min": "19.90", "price_max": "19.90", "count": 1}]},
+        "attributes": {"size": []},
+    }
+    assert body["objects"][1]["facets"] is None
+    assert search(FakeService(COUNTED)).json()["objects"][0]["facets"] is None
+
+
+def test_one_facet_may_stand_alone_in_json():
+    service = FakeService(COUNTED)
+    assert request(service, "POST", "/v1/search", json={"token": "t-1", "facets": "category"}).is_success
+    assert service.searches[0][1].facets == ("category",)
+
+
+@pytest.mark.parametrize("query", ["facets=", "facets=colour", "facets=attr.", "&".join(["facets=price"] * 11)])
+def test_facet_that_is_none_is_refused(query):
+    assert code(search(FakeService(), f"?{query}")) == (422, "bad_parameter")
+
+
+def test_rule_that_moved_a_product_is_named():
+    service = FakeService()
+    service.in_force = Rules((Rule("autumn", Action.BOOST, frozenset({"p1"})),))
+    assert search(service).json()["objects"][0]["products"][0]["rule"] == "autumn"

@@ -50,7 +50,7 @@ def test_gpus_hours_and_cost():
 
 
 def test_cores_are_counted_from_what_was_measured_here():
-    load = Load(images=36_000, searches_per_s=9.2, gpus=False)
+    load = Load(images=19_080, searches_per_s=9.2, gpus=False)
     assert value(load, "import, or re-index by a new model") == pytest.approx(2.0)
     assert value(load, "detectors and embedders at the peak") == math.ceil(2 / 0.7) + 1
 

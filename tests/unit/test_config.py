@@ -64,6 +64,18 @@ def test_secret_of_the_store_in_a_file_is_refused(tmp_path, name):
         load_config(written(tmp_path, f"store:\n  {name}: secret\n"))
 
 
+def test_keys_in_a_file_of_settings_are_refused(tmp_path):
+    with pytest.raises(BadConfig, match="SHOPLENS_AUTH__KEYS"):
+        load_config(written(tmp_path, "auth:\n  keys: app search sha256:123\n"))
+
+
+def test_keys_are_read_from_the_environment(monkeypatch):
+    monkeypatch.setenv("SHOPLENS_AUTH__KEYS", "app search sha256:123\nfeed write sha256:456")
+    config = load_config()
+    assert config.auth.keys.get_secret_value().splitlines() == ["app search sha256:123", "feed write sha256:456"]
+    assert "sha256" not in repr(config)
+
+
 def test_address_of_redis_holds_no_password(tmp_path):
     with pytest.raises(BadConfig, match="redis_url"):
         load_config(written(tmp_path, "store:\n  redis_url: redis://:secret@cache:6379/0\n"))
@@ -72,8 +84,9 @@ def test_address_of_redis_holds_no_password(tmp_path):
 def test_settings_survive_the_way_to_a_replica(monkeypatch):
     monkeypatch.setenv("SHOPLENS_MILVUS__PASSWORD", "secret")
     monkeypatch.setenv("SHOPLENS_STORE__REDIS_PASSWORD", "secret")
+    monkeypatch.setenv("SHOPLENS_AUTH__KEYS", "secret")
     config = load_config()
-    hidden = {"milvus": {"password"}, "store": {"redis_password", "signing_key"}}
+    hidden = {"auth": {"keys"}, "milvus": {"password"}, "store": {"redis_password", "signing_key"}}
     sent = config.model_dump(mode="json", by_alias=True, exclude=hidden)
     assert "secret" not in str(sent)
     assert Config(**sent) == config

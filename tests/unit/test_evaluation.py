@@ -256,6 +256,19 @@ def test_a_live_answer_is_judged_like_one_in_process(photos, shop):
     assert len(run.answers[0].lists) == 1  # what was not searched is not judged
 
 
+def test_a_service_that_asks_for_a_key_is_given_it(photos, shop):
+    sent = []
+
+    def respond(request):
+        sent.append(request.headers.get("Authorization"))
+        return httpx.Response(200, json=answer("red"))
+
+    questions = [Question("red/0.png", str(shop), ("red",))]
+    for key in ("k-1", None):
+        live.run(questions, "http://shop", photos, lambda done: None, key=key, transport=httpx.MockTransport(respond))
+    assert sent == ["Bearer k-1", None]
+
+
 def test_a_busy_service_is_asked_again(photos, shop):
     replies = [httpx.Response(429, headers={"Retry-After": "0"}), httpx.Response(200, json=answer("red"))]
     run, _ = ask(photos, shop, lambda request: replies.pop(0))

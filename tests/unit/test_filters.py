@@ -86,6 +86,10 @@ def values(**changed: Any) -> dict[str, Any]:
         (Filter(attributes=(("size", (1,)),)), values(data={"attributes": {"size": True}}), False),
         (Filter(attributes=(("size", ("S",)),)), values(data={"attributes": {"size": ["M", "S"]}}), True),
         (Filter(attributes=(("size", ("S",)),)), values(data={"attributes": None}), False),
+        (Filter(but_product="7"), values(product_id="7"), False),
+        (Filter(but_product="7"), values(product_id="8"), True),
+        (Filter(but_parent="style"), values(parent_id="style"), False),
+        (Filter(but_parent="style"), values(parent_id=""), True),
     ],
 )
 def test_rows_are_judged(wanted: Filter, row: dict[str, Any], passes: bool) -> None:

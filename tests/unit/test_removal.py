@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve_app.catalogue.preparing import Event
+from serve_app.catalogue.comparing import Event
 from serve_app.catalogue.removal import remove_gone
 from serve_app.errors import TooMuchGone
 from tests.unit.feed_fakes import FakeTombstones

@@ -11,22 +11,25 @@ from datetime import date
 from fractions import Fraction
 from itertools import count
 
+import numpy as np
 import uvicorn
 from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from serve_app.api.app import create_app
 from serve_app.api.service import IndexView
-from serve_app.api.wire import search_answer
-from serve_app.config import PageConfig
-from serve_app.domain import WHOLE_BOX, Box, Detection, Hit, Source
-from serve_app.errors import NotAnImage, PhotoExpired
-from serve_app.market import Market, Markets
+from serve_app.callers import Access, make_access
+from serve_app.config import Config, PageConfig
+from serve_app.domain import WHOLE_BOX, Box, Detection, Hit, Source, StoredView
+from serve_app.errors import NotAnImage, PhotoExpired, UnknownProduct
+from serve_app.keeping import Bounds, ShelfStore
+from serve_app.limiting import Quotas
+from serve_app.market import Markets
 from serve_app.objects import ObjectList
-from serve_app.pipeline import Answer, ProductList, Query
+from serve_app.pipeline import Answer, Fixed, ProductList, Query, Stored
 from serve_app.ranking import Sort
 from serve_app.rates import NO_RATES, Rate
+from serve_app.rules import NO_RULES, Rules
 from tests.unit.builders import hit
 
 MODEL = "0123456789ab"
@@ -139,6 +142,8 @@ class Shop:
     max_body_bytes: int = 20 * 2**20
     markets: Markets = field(default_factory=lambda: Markets(lambda: RATES, today=lambda: date(2026, 11, 1)))
     page_settings: PageConfig = field(default_factory=PageConfig)
+    access: Access = field(default_factory=lambda: make_access(Config()))
+    quotas: Quotas = field(default_factory=lambda: Quotas(ShelfStore(Bounds(10**6, 10**6, 900)), timeout_s=5))
     failures: list[Exception] = field(default_factory=list)
     """Raised by the next searches, one each."""
     degraded: tuple[str, ...] = ()
@@ -151,7 +156,7 @@ class Shop:
     """By the beginning of a cursor."""
     numbers: Iterator[int] = field(default_factory=count)
 
-    async def search(self, photo: bytes, query: Query) -> Answer:
+    async def search(self, owner: str, photo: bytes, query: Query, *, bulk: bool = False) -> Answer:
         await self._think()
         self.uploads.append(photo)
         try:
@@ -162,18 +167,34 @@ class Shop:
         self.tokens.add(token)
         return self._answer(token, query)
 
-    async def search_again(self, token: str, query: Query) -> Answer:
+    async def search_again(self, owner: str, token: str, query: Query, *, bulk: bool = False) -> Answer:
         await self._think()
         if token not in self.tokens:
             raise PhotoExpired("the photo is gone")
         return self._answer(token, query)
 
-    async def page(self, cursor: str, top_k: int, query: Query | None) -> Answer:
+    async def page(self, owner: str, cursor: str, top_k: int, query: Query | None, *, bulk: bool = False) -> Answer:
         await self._think()
         name, _, start = cursor.rpartition(":")
         if name not in self.lists:
             raise PhotoExpired("the list is gone")
         return self._lists([self._list(Detection(WHOLE_BOX), Source.WHOLE, True, name, int(start), top_k)], None)
+
+    async def product(self, product_id: str, *, strong: bool) -> Stored:
+        rows = [StoredView(each, np.empty(0, np.float32), 1) for each in CATALOGUE if each.product_id == product_id]
+        if not rows:
+            raise UnknownProduct("there is no such product")
+        return Stored(tuple(rows), 1_795_428_000_000, "products_x")
+
+    async def similar(self, owner: str, product_id: str, query: Query) -> Answer:
+        await self._think()
+        name = f"list-{next(self.numbers)}"
+        found = ranked(product_id.split("-")[0], query)
+        self.lists[name] = tuple(each for each in found if each.product_id != product_id)
+        return self._lists([self._list(Detection(WHOLE_BOX), Source.WHOLE, True, name, 0, query.top_k)], None)
+
+    async def similar_page(self, owner: str, product_id: str, cursor: str, top_k: int, query: Query | None) -> Answer:
+        return await self.page(owner, cursor, top_k, query)
 
     async def _think(self) -> None:
         await asyncio.sleep(self.delay_s)
@@ -206,10 +227,14 @@ class Shop:
     def _list(self, detection: Detection, source: Source, main: bool, name: str, start: int, top_k: int) -> ProductList:
         hits, end = self.lists[name], start + top_k
         following = f"{name}:{end}" if end < len(hits) else None
-        return ProductList(ObjectList(detection, source, main, (0,)), hits[start:end], next=following)
+        fixed = Fixed(hits, whole=True, embeddings=np.empty((0, 256), np.float32)) if not start else None
+        return ProductList(ObjectList(detection, source, main, (0,)), hits[start:end], fixed=fixed, next=following)
 
     def _lists(self, lists: list[ProductList], token: str | None) -> Answer:
         return Answer(2400, 1800, MODEL, "products_x", tuple(lists), self.degraded, 1_795_428_000_000, {}, token)
+
+    def rules(self) -> Rules:
+        return NO_RULES
 
     def index(self) -> IndexView:
         return IndexView("products_x")
@@ -225,49 +250,14 @@ class Shop:
 
 
 def make_app(shop: Shop) -> FastAPI:
-    """Return the API with its pictures, and the routes of single products in the shape that they have."""
+    """Return the API with pictures of the products beside it."""
     app = create_app(shop)
 
     @app.get("/pictures/{name}.png")
     def pictures(name: str) -> Response:
         return Response(picture(name), media_type="image/png", headers={"Cache-Control": "max-age=3600"})
 
-    @app.get("/v1/products/{product_id}/similar")
-    async def similar(
-        product_id: str, language: str = "en", currency: str | None = None, top_k: int = 10, cursor: str | None = None
-    ) -> Response:
-        market = shop.markets.of(language, None, currency)
-        if cursor is None:
-            name = f"list-{next(shop.numbers)}"
-            like = ranked(product_id.split("-")[0], Query())
-            shop.lists[name] = tuple(each for each in like if each.product_id != product_id)
-            entry = shop._list(Detection(WHOLE_BOX), Source.WHOLE, True, name, 0, top_k)
-        else:
-            name, _, start = cursor.rpartition(":")
-            entry = shop._list(Detection(WHOLE_BOX), Source.WHOLE, True, name, int(start), top_k)
-        answer = search_answer(shop._lists([entry], None), "id", market).model_dump()
-        return JSONResponse({**answer["objects"][0], "product_id": product_id, "degraded": []})
-
-    @app.get("/v1/products/{product_id}")
-    async def product(product_id: str) -> Response:
-        found = next((each for each in CATALOGUE if each.product_id == product_id), None)
-        if found is None:
-            return JSONResponse({"code": "unknown_product", "status": 404}, 404)
-        return JSONResponse({"product": _stored(found)})
-
     return app
-
-
-def _stored(product: Hit) -> dict[str, object]:
-    price = Market(Markets(lambda: NO_RATES).of("en").reader).price(product.price, product.currency)
-    assert price is not None
-    return {
-        "product_id": product.product_id,
-        "images": [{"image_id": product.image_id, "url": product.data["image_url"]}],
-        "title": product.data["titles"],
-        "price": {"amount": price.amount, "currency": price.currency},
-        "in_stock": product.in_stock,
-    }
 
 
 @contextmanager

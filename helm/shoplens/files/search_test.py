@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 import time
 from contextlib import closing
@@ -23,6 +24,7 @@ RETRY_S = 3.0
 SEARCH_TIMEOUT_S = 60.0
 FIELDS = {"request_id", "photo", "model", "index", "objects", "degraded", "timings_ms"}
 SIDE_PX = 320
+NOT_ALLOWED = (401, 403)
 
 
 def main() -> int:
@@ -44,12 +46,18 @@ def main() -> int:
 
 def search(url: str, deadline: float) -> Any:
     """Return the answer to a search; raises ValueError with the last one that was no 200."""
+    key = os.environ.get("SHOPLENS_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     while True:
         try:
             files = {"photo": ("photo.jpg", photo(), "image/jpeg")}
-            response = httpx.post(f"{url}/v1/search", files=files, timeout=SEARCH_TIMEOUT_S)
+            response = httpx.post(f"{url}/v1/search", files=files, headers=headers, timeout=SEARCH_TIMEOUT_S)
             if response.status_code == httpx.codes.OK:
                 return response.json()
+            if response.status_code in NOT_ALLOWED:
+                raise ValueError(
+                    f"not allowed to search; auth.testKey names a key for this test: {response.text[:500]}"
+                )
             reason = f"status {response.status_code}: {response.text[:500]}"
         except httpx.TransportError as error:
             reason = f"no answer: {error!r}"

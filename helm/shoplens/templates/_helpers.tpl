@@ -89,7 +89,11 @@ http://{{ include "shoplens.name" (dict "root" . "suffix" "lite") }}:19530
 {{- $_ := set $milvus "user" $values.milvus.user -}}
 {{- $_ := set $milvus "password_file" "/secrets/milvus/password" -}}
 {{- end -}}
-{{- $known := dict "milvus" $milvus -}}
+{{- $auth := dict "anonymous_search" $values.auth.anonymousSearch "public" $values.auth.public "origins" $values.auth.origins "trusted_proxies" $values.auth.trustedProxies -}}
+{{- if $values.auth.existingSecret -}}
+{{- $_ := set $auth "keys_file" "/secrets/auth/keys" -}}
+{{- end -}}
+{{- $known := dict "milvus" $milvus "auth" $auth -}}
 {{- range $stage, $group := dict "ingress" "cpu" "searcher" "cpu" "detector" $models "embedder" $models -}}
 {{- $_ := set $known $stage (dict "label_selector" (dict "shoplens-group" $group)) -}}
 {{- end -}}

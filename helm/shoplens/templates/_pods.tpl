@@ -77,6 +77,33 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end -}}
 
+{{/* The hashes of API keys as a file, for those who answer. */}}
+{{- define "shoplens.keysVolume" -}}
+{{- with .Values.auth.existingSecret }}
+- name: auth
+  secret:
+    secretName: {{ . }}
+    items:
+      - {key: {{ $.Values.auth.keysKey }}, path: keys}
+{{- end }}
+{{- end -}}
+
+{{- define "shoplens.servingMounts" -}}
+{{- include "shoplens.secretMount" . }}
+{{- if .Values.auth.existingSecret }}
+- {name: auth, mountPath: /secrets/auth, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{/* The API key that `helm test` searches with. */}}
+{{- define "shoplens.testEnv" -}}
+{{- with .Values.auth.testKey }}
+- name: SHOPLENS_KEY
+  valueFrom:
+    secretKeyRef: {name: {{ $.Values.auth.existingSecret }}, key: {{ . }}}
+{{- end }}
+{{- end -}}
+
 {{/* The changes that KubeRay does not see, as an annotation that makes it see them. Takes (dict "root" $ "pool" VALUES). */}}
 {{- define "shoplens.unseen" -}}
 {{- $seen := dict "tolerations" .pool.tolerations -}}

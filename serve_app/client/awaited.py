@@ -1,0 +1,125 @@
+# Copyright 2026 The Shoplens authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0, or in
+# LICENSES/Apache-2.0.txt of this project.
+#
+# Unless required by applicable law or agreed to in writing, software distributed under the License is distributed on
+# an "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the
+# specific language governing permissions and limitations under the License.
+"""The client that is awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Self, Unpack
+
+import httpx
+
+from serve_app.client import calls
+from serve_app.client.attempts import Attempts, Outcome, Retries, read
+from serve_app.client.calls import Call, Narrowed, Searched, Shown
+from serve_app.client.shapes import (
+    Answer,
+    BatchAnswer,
+    Change,
+    Found,
+    Product,
+    ProductAnswer,
+    ProductToDelete,
+    ProductToStore,
+    Similar,
+)
+from serve_app.client.sync import TIMEOUT_S, options
+
+
+class AsyncClient:
+    """Ask a Shoplens service from an event loop; as `Client`, to be awaited."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        retries: Retries | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._retries = retries or Retries()
+        self._http = httpx.AsyncClient(**options(url, key, timeout_s), transport=transport)
+
+    async def search(self, photo: bytes | None = None, **given: Unpack[Searched]) -> Answer:
+        """Search with a photo, or with `token`, that of one that was sent before."""
+        return read(Answer, await self._send(calls.search(photo, given)))
+
+    async def page(self, cursor: str, **shown: Unpack[Shown]) -> Answer:
+        """Return the page that a list's `next` names: an answer with one list."""
+        return read(Answer, await self._send(calls.page(cursor, shown)))
+
+    async def further(self, found: Found, **shown: Unpack[Shown]) -> AsyncIterator[Product]:
+        """Yield the products of a list that come after those it holds, page by page."""
+        cursor = found.next
+        while cursor is not None:
+            (listed,) = (await self.page(cursor, **shown)).objects
+            for product in listed.products or ():
+                yield product
+            cursor = listed.next
+
+    async def similar(self, product_id: str, **given: Unpack[Narrowed]) -> Similar:
+        """Return the products that are most like one of the catalogue."""
+        return read(Similar, await self._send(calls.similar(product_id, given)))
+
+    async def similar_page(self, product_id: str, cursor: str, **shown: Unpack[Shown]) -> Similar:
+        """Return the page that `next` of similar products names."""
+        return read(Similar, await self._send(calls.similar(product_id, {"cursor": cursor, **shown})))
+
+    async def product(self, product_id: str) -> ProductAnswer:
+        """Return what the index has of a product."""
+        return read(ProductAnswer, await self._send(calls.product(product_id)))
+
+    async def put(self, product: ProductToStore, *, idempotency_key: str | None = None) -> Change:
+        """Store a product, all of it; returns once that is done."""
+        return read(Change, await self._send(calls.put(product, idempotency_key)))
+
+    async def delete(
+        self, product_id: str, *, at: datetime | None = None, idempotency_key: str | None = None
+    ) -> Change:
+        """Remove a product; returns once that is done."""
+        return read(Change, await self._send(calls.delete(product_id, at, idempotency_key)))
+
+    async def batch(
+        self, changes: Sequence[ProductToStore | ProductToDelete], *, idempotency_key: str | None = None
+    ) -> BatchAnswer:
+        """Store and remove products, and return what became of each, in their order."""
+        return read(BatchAnswer, await self._send(calls.batch(changes, idempotency_key)))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _send(self, call: Call) -> httpx.Response:
+        attempts = Attempts(self._retries)
+        while True:
+            outcome = await self._once(call)
+            if isinstance(outcome, httpx.Response) and outcome.is_success:
+                return outcome
+            await asyncio.sleep(attempts.wait_s(outcome))
+
+    async def _once(self, call: Call) -> Outcome:
+        try:
+            return await self._http.request(
+                call.method, call.path, params=call.params, content=call.content, headers=call.headers
+            )
+        except httpx.TransportError as error:
+            return error

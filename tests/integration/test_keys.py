@@ -1,0 +1,124 @@
+"""Keys and quotas over HTTP, with two replicas of the ingress that share one store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from scripts.measuring import replica_pids, wait_until
+from serve_app.keys import Key, Role, new_key
+from serve_app.quotas import WINDOW_S
+from tests.integration.service import Service
+
+COUNTED, COUNTED_KEY = new_key("counted", Role.SEARCH, per_minute=30)
+SHOP, SHOP_KEY = new_key("shop", Role.SEARCH, per_minute=100_000)
+OTHER, OTHER_KEY = new_key("other", Role.SEARCH, per_minute=100_000)
+
+
+def written(path: Path, *keys: Key) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text("\n".join(key.line for key in keys))
+    fresh.replace(path)
+
+
+@pytest.fixture(scope="module")
+def keys_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("keys") / "keys"
+    written(path, COUNTED_KEY, SHOP_KEY, OTHER_KEY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory, weights, radios, keys_file):
+    settings = {
+        "AUTH__KEYS_FILE": str(keys_file),
+        "STORE__TIMEOUT_S": "5",
+        "INGRESS__SCALING__MIN_REPLICAS": "2",
+        "INGRESS__SCALING__MAX_REPLICAS": "2",
+    }
+    with Service(tmp_path_factory.mktemp("shop"), weights, **settings) as running:
+        running.shoplens("import", str(radios.folder))
+        wait_until(lambda: httpx.get(f"{running.url}/v2/health/ready").is_success, timeout_s=60, what="readiness")
+        wait_until(lambda: len(replica_pids(running.process.pid, "Ingress")) == 2, timeout_s=60, what="two replicas")
+        wait_until(lambda: token(searched(running, SHOP, radios.images[0])), timeout_s=60, what="token")
+        yield running
+
+
+def headers(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def searched(service: Service, key: str, photo: Path) -> httpx.Response:
+    return service.search(photo, headers(key))
+
+
+def token(response: httpx.Response) -> str | None:
+    assert response.status_code == 200, response.text
+    return response.json()["photo"]["token"]
+
+
+def empty_searches(service: Service, key: str, number: int) -> list[httpx.Response]:
+    """Send searches without a photo, which are counted and answered 400, all at once and each on its own connection."""
+
+    async def send() -> list[httpx.Response]:
+        limits = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(base_url=service.url, timeout=120, limits=limits) as client:
+            return await asyncio.gather(*(client.post("/v1/search", headers=headers(key)) for _ in range(number)))
+
+    return asyncio.run(send())
+
+
+def test_only_a_known_key_gets_in(service, radios):
+    assert service.search(radios.images[0]).json()["code"] == "key_required"
+    assert searched(service, "shoplens_unknown", radios.images[0]).json()["code"] == "key_unknown"
+    assert httpx.get(f"{service.url}/metrics", headers=headers(SHOP)).json()["code"] == "forbidden"
+    assert searched(service, SHOP, radios.images[0]).status_code == 200
+
+
+def test_token_works_at_both_replicas_and_is_its_keys_alone(service, radios):
+    found = token(searched(service, SHOP, radios.images[0]))
+    for _ in range(6):
+        again = httpx.post(f"{service.url}/v1/search", params={"token": found}, headers=headers(SHOP), timeout=120)
+        assert token(again) == found
+    stolen = httpx.post(f"{service.url}/v1/search", params={"token": found}, headers=headers(OTHER), timeout=120)
+    assert (stolen.status_code, stolen.json()["code"]) == (410, "photo_expired")
+
+
+def test_replicas_count_together(service):
+    started_s = time.monotonic()
+    answers = empty_searches(service, COUNTED, 100)
+    took_s = time.monotonic() - started_s
+    taken = sum(answer.status_code == 400 for answer in answers)
+    assert {answer.status_code for answer in answers} == {400, 429}
+    assert 30 <= taken <= 31 + 30 * took_s / WINDOW_S
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.json()["code"] == "quota_exceeded"
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert refused.headers["RateLimit-Policy"] == '"key";q=30;w=60'
+
+
+def test_killed_store_keeps_nobody_out(service, radios):
+    (pid,) = [pid for pid in service.descendants() if _title(pid).startswith(b"ray::ShelfStore")]
+    os.kill(pid, signal.SIGKILL)
+    codes = {answer.status_code for answer in empty_searches(service, SHOP, 50)}
+    assert codes == {400}
+    assert searched(service, SHOP, radios.images[0]).status_code == 200
+
+
+def test_key_that_is_taken_out_of_the_file_is_refused_without_a_restart(service, keys_file):
+    written(keys_file, SHOP_KEY)
+    assert {answer.json()["code"] for answer in empty_searches(service, OTHER, 6)} == {"key_unknown"}
+    assert {answer.status_code for answer in empty_searches(service, SHOP, 6)} == {400}
+
+
+def _title(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
