@@ -63,7 +63,8 @@ def test_page_says_what_the_catalogues_hold_and_no_more():
 def test_page_is_in_the_readers_language():
     response = get("/", **{"Accept-Language": "da, ar;q=0.5"})
     assert response.headers["content-type"] == "text/html; charset=utf-8"
-    assert (response.headers["content-language"], response.headers["vary"]) == ("ar", "Accept-Language")
+    assert response.headers["content-language"] == "ar"
+    assert "Accept-Language" in response.headers["vary"]
     assert '<html lang="ar" dir="rtl">' in response.text
     assert "التقاط صورة" in response.text
     assert settings(response.text)["labels"]["chair"] == "كرسي"
