@@ -20,7 +20,7 @@ from tests.web.shop import PRODUCTS, Shop, scene, served
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHOTO = scene()
-LIMIT_MS = 20_000
+LIMIT_MS = 60_000
 SETTLED = """() => Promise.all(document.getAnimations()
   .filter((each) => each.effect.getComputedTiming().iterations !== Infinity)
   .map((each) => each.finished.catch(() => null)))"""

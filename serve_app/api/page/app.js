@@ -3,15 +3,17 @@
 
 // The page put together: what the shopper does, and what is shown for it.
 
-import { WHOLE } from "./boxes.js";
+import * as arrivals from "./arrivals.js";
 import * as filters from "./filters.js";
 import * as notices from "./notices.js";
-import { imageOf, reduced } from "./photo.js";
+import { reduced } from "./photo.js";
+import * as places from "./places.js";
 import * as products from "./products.js";
 import { Offline } from "./service.js";
+import { share } from "./sharing.js";
 import * as stage from "./stage.js";
 import { currencyName, language, settings, speak, text } from "./texts.js";
-import { categories, first, further, keyOf, likeView, photoView, searchedBox, sharedView } from "./views.js";
+import { categories, first, further, keyOf, likeView, photoView, searchedBox } from "./views.js";
 
 const SETTLE_MS = 250; // a box is searched once it rests
 const SLOW_MS = 3000;
@@ -21,7 +23,6 @@ const AGAIN_MS = 2000;
 const TRIES = 2; // of a search that the service could not answer, before the shopper is asked
 
 const at = (id) => document.getElementById(id);
-const visited = new Map();
 let view = null;
 let run = null;
 let busy = false;
@@ -32,38 +33,15 @@ if (!settings.currencies.includes(currency)) currency = "";
 
 /* Where the shopper is. */
 
-function open(next, { replace = false } = {}) {
+function open(next, options) {
   if (view) view.scroll = scrollY;
-  const depth = replace ? (history.state?.depth ?? 0) : (history.state?.depth ?? 0) + 1;
-  const id = crypto.randomUUID?.() ?? String(Math.random());
-  visited.set(id, next);
-  history[replace ? "replaceState" : "pushState"]({ id, depth }, "", addressOf(next));
+  places.add(next, options);
   enter(next);
 }
 
-/** Return the address of a view: product ids, never the photo. */
-function addressOf(of) {
-  const query = new URLSearchParams();
-  const before = new URLSearchParams(location.search);
-  for (const name of ["language", "currency"]) if (before.has(name)) query.set(name, before.get(name));
-  for (const [name, value] of idsOf(of)) query.append(name, value);
-  return location.pathname + (String(query) && `?${query}`);
-}
-
-function idsOf(of) {
-  if (of?.kind === "like") return [["like", of.id]];
-  return of?.kind === "shared" ? of.ids.map((id) => ["product", id]) : [];
-}
-
-function addressed() {
-  const query = new URLSearchParams(location.search);
-  if (query.get("like")) return likeView(query.get("like"));
-  return query.getAll("product").length ? sharedView(query.getAll("product")) : null;
-}
-
-addEventListener("popstate", () => {
+places.listen((next) => {
   if (view) view.scroll = scrollY;
-  enter(visited.has(history.state?.id) ? visited.get(history.state.id) : addressed());
+  enter(next);
 });
 
 function enter(next) {
@@ -72,7 +50,8 @@ function enter(next) {
   at("start").hidden = view !== null;
   at("work").hidden = view === null;
   at("again").hidden = view === null;
-  at("back").hidden = !history.state?.depth;
+  at("share").hidden = true;
+  at("back").hidden = places.isFirst();
   notices.clear();
   if (!view) return;
   filters.begin(view.wanted);
@@ -261,7 +240,6 @@ const priceCurrency = () => currency || view.wanted.currency || view.list?.produ
 /* What the shopper does. */
 
 function take(file) {
-  if (!file) return;
   open(photoView(URL.createObjectURL(file), reduced(file)));
 }
 
@@ -299,49 +277,8 @@ function narrow() {
   look();
 }
 
-async function share() {
-  const shown = view.kind === "photo" ? sharedView(view.list.products.map((each) => each.product_id)) : view;
-  const address = new URL(location.pathname, location.origin);
-  for (const [name, value] of idsOf(shown)) address.searchParams.append(name, value);
-  const said = text("The link does not hold your photo.");
-  try {
-    if (navigator.share && matchMedia("(pointer: coarse)").matches) {
-      await navigator.share({ url: address.href });
-      return;
-    }
-    await navigator.clipboard.writeText(address.href);
-    notices.clear();
-    notices.show(`${text("Link copied")}. ${said}`);
-    notices.announce(`${text("Link copied")}. ${said}`);
-  } catch (error) {
-    if (error.name === "AbortError") return;
-    notices.clear();
-    notices.show(`${address.href} – ${said}`);
-  }
-}
-
-for (const id of ["take", "choose", "another"]) {
-  at(id).addEventListener("change", (event) => {
-    take(event.target.files[0]);
-    event.target.value = "";
-  });
-}
-addEventListener("paste", (event) => take(imageOf(event.clipboardData)));
-addEventListener("dragover", (event) => {
-  if (!event.dataTransfer?.types.includes("Files")) return;
-  event.preventDefault();
-  document.body.classList.add("dropping");
-});
-addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dropping"));
-addEventListener("drop", (event) => {
-  document.body.classList.remove("dropping");
-  if (!event.dataTransfer?.types.includes("Files")) return;
-  event.preventDefault();
-  take(imageOf(event.dataTransfer));
-});
-
 at("back").addEventListener("click", () => history.back());
-at("share").addEventListener("click", share);
+at("share").addEventListener("click", () => share(view));
 at("language").addEventListener("change", async (event) => {
   try {
     await speak(event.target.value);
@@ -384,14 +321,9 @@ function offerChoices() {
   at("currencies").hidden = !settings.currencies.length;
 }
 
-history.scrollRestoration = "manual";
+arrivals.listen(take);
 stage.listen({ box: drawn, object: choose });
 products.listen(next);
 filters.listen(narrow, count);
 offerChoices();
-const begun = addressed();
-if (begun) open(begun, { replace: true });
-else {
-  history.replaceState({ id: "start", depth: 0 }, "");
-  visited.set("start", null);
-}
+open(places.begin(), { replace: true });

@@ -3,7 +3,6 @@
 
 // Boxes in 0…1 of the photo: x0, y0, x1, y1.
 
-export const WHOLE = [0, 0, 1, 1];
 export const SMALLEST = 0.05;
 const AT_FIRST = 0.4; // side of a box where the photo is tapped and there was none
 

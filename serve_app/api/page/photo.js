@@ -23,11 +23,6 @@ export async function reduced(file) {
   }
 }
 
-/** Return the first image of what was dropped or pasted; null where there is none. */
-export function imageOf(transfer) {
-  return [...(transfer?.files ?? [])].find((file) => file.type.startsWith("image/")) ?? null;
-}
-
 function drawn(bitmap, scale) {
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(bitmap.width * scale));
