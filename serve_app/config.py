@@ -383,6 +383,23 @@ class MarketConfig(Section):
         return language
 
 
+class PageConfig(Section):
+    """The page that shoppers search on, at /."""
+
+    picture_sources: tuple[Annotated[str, Field(pattern=r"^https?:(//(\*\.)?[A-Za-z0-9.-]+(:[0-9]+)?)?$")], ...] = (
+        Field(
+            (),
+            description="where the page may load catalogue pictures from beside the service itself: "
+            "`https://cdn.example.com`, `https://*.example.com`, or `https:` for any",
+        )
+    )
+    product_url: str = Field(
+        "",
+        pattern=r"^((https?://|/)[^\s{}]*\{product_id\}[^\s{}]*)?$",
+        description="where a product's card leads: `https://shop.example.com/products/{product_id}`; default: nowhere",
+    )
+
+
 class Config(BaseSettings):
     """All settings of Shoplens."""
 
@@ -419,6 +436,7 @@ class Config(BaseSettings):
     fetch: FetchConfig = FetchConfig()
     feed: FeedConfig = FeedConfig()
     market: MarketConfig = MarketConfig()
+    page: PageConfig = PageConfig()
 
     @model_validator(mode="after")
     def _ingress_refuses_first(self) -> Self:

@@ -235,6 +235,7 @@ class Ingress:
         self.access = make_access(config)
         ranking = config.ranking
         self.rules = RulesFile(config.rules_file, sold_out_last=ranking.sold_out_last, band=ranking.rules_band).current
+        self.page_settings = config.page
         self._config = config
         most = config.ingress.max_in_flight
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}

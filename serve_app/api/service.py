@@ -8,6 +8,7 @@ from typing import Protocol
 
 from serve_app.callers import Access
 from serve_app.changes import Change, Changed
+from serve_app.config import PageConfig
 from serve_app.limiting import Quotas
 from serve_app.market import Markets
 from serve_app.pipeline import Answer, Query, Stored
@@ -29,6 +30,7 @@ class Service(Protocol):
     markets: Markets
     access: Access
     quotas: Quotas
+    page_settings: PageConfig
 
     def rules(self) -> Rules:
         """Return the rules of the shop that are in force now."""

@@ -18,7 +18,7 @@ from serve_app.api.parameters import NOT_YET
 from serve_app.api.service import IndexView
 from serve_app.api.wire import DEGRADED, SearchAnswer
 from serve_app.callers import make_access
-from serve_app.config import AuthConfig, Config
+from serve_app.config import AuthConfig, Config, PageConfig
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source
 from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded, PhotoExpired
 from serve_app.filters import Filter
@@ -69,6 +69,7 @@ class FakeService:
         self.access = make_access(Config(auth=auth or AuthConfig()))
         self.quotas = Quotas(ShelfStore(Bounds(10**6, 10**6, 900), clock=lambda: 0.0), timeout_s=5)
         self.markets = Markets(lambda: rates, today=lambda: date(2026, 11, 1))
+        self.page_settings = PageConfig()
         self.outcome = outcome
         self.missing = missing
         self.searches: list[tuple[bytes | str, Query]] = []

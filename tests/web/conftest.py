@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 PAGE = """<!doctype html><meta charset="utf-8"><pre id="answer"></pre><script>
 const given = {given};
@@ -48,3 +49,13 @@ def in_browser(chromium: str, tmp_path: Path) -> InBrowser:
         return json.loads(base64.b64decode(found[1]))
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """Yield the browser as Playwright drives it."""
+    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield launched
+        launched.close()
