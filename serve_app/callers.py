@@ -28,6 +28,8 @@ class Asking:
     host: str = ""
     origin: str = ""
     """Empty where no browser says from which page the request comes."""
+    from_own_page: bool = False
+    """Whether a browser says that the page is the service's own: it names no origin in a GET for its own."""
     peer: str = ""
     """Address that the connection comes from; empty where that is not known."""
     forwarded_for: str = ""
@@ -92,7 +94,8 @@ class Access:
         return Quota("key", key.per_minute or self._config.requests_per_minute_per_key)
 
     def _public(self, asking: Asking) -> Caller:
-        if not self._may_come_from(asking.origin, asking.host):
+        own = asking.from_own_page and not asking.origin
+        if not own and not self._may_come_from(asking.origin, asking.host):
             said = f"pages of {asking.origin}" if asking.origin else "callers that are no page"
             raise OriginRefused(f"{said} may not search here without an API key; auth.origins names those that may")
         whose = _network(client_address(asking, self._config.trusted_proxies))

@@ -85,6 +85,7 @@ def _asking(request: Request) -> Asking:
     return Asking(
         authorization=headers.get("authorization", ""),
         host=headers.get("host", ""),
+        from_own_page=headers.get("sec-fetch-site") == "same-origin",
         origin=headers.get("origin", ""),
         peer=request.client.host if request.client else "",
         forwarded_for=",".join(headers.getlist("x-forwarded-for")),

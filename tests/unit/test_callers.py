@@ -157,6 +157,13 @@ def test_the_services_own_page_is_public_and_so_is_any_where_all_origins_may():
     assert access(public=True, origins=("*",)).caller(PAGE).role is Role.PUBLIC
 
 
+def test_a_get_of_the_services_own_page_is_public_though_browsers_name_no_origin_in_it():
+    made = access(public=True)
+    assert made.caller(Asking(host="search.example.com", from_own_page=True)).role is Role.PUBLIC
+    with pytest.raises(OriginRefused):
+        made.caller(Asking(host="search.example.com", origin="https://evil.example", from_own_page=True))
+
+
 def test_public_and_anonymous_search_are_not_set_together():
     with pytest.raises(ValueError, match="one of the two"):
         AuthConfig(public=True, anonymous_search=True)

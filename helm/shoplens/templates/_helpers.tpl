@@ -180,9 +180,12 @@ applications:
       {{- include "shoplens.deployment" (dict "name" "Searcher" "stage" $settings.searcher "user" $settings.searcher.params) | nindent 6 }}
 {{- end -}}
 
-{{/* What is reached from outside, as a JSON list: search, health and page. Never /metrics, /admin or the dashboard. */}}
+{{/*
+What is reached from outside, as a JSON list: search, health and page. Never /metrics, /admin or the dashboard. What is
+written by another method at the same path is left out of an Ingress, which can't tell methods apart.
+*/}}
 {{- define "shoplens.paths" -}}
-{{- $paths := list (dict "path" "/v1/search" "type" "Exact" "method" "POST") (dict "path" "/v2/health" "type" "Prefix" "method" "GET") (dict "path" "/" "type" "Exact" "method" "GET") -}}
+{{- $paths := list (dict "path" "/v1/search" "type" "Exact" "method" "POST") (dict "path" "/v2/health" "type" "Prefix" "method" "GET") (dict "path" "/" "type" "Exact" "method" "GET") (dict "path" "/page" "type" "Prefix" "method" "GET") (dict "path" "/v1/products" "type" "Prefix" "method" "GET" "written" true) -}}
 {{- if .Values.exposure.docs -}}
 {{- $paths = concat $paths (list (dict "path" "/docs" "type" "Exact" "method" "GET") (dict "path" "/openapi.json" "type" "Exact" "method" "GET")) -}}
 {{- end -}}
