@@ -7,9 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scripts.measuring import wait_until
 from serve_app.collection import NO_PRICE, Row, category_root
-from serve_app.filters import NO_FILTER, Filter, Scalar, expression, matches
+from serve_app.filters import Filter, Scalar, expression, matches
 from serve_app.milvus import indexing
 from serve_app.money import PriceRange
 from tests.contract.engines import Index
@@ -111,14 +110,14 @@ def filters(draw: st.DrawFn) -> Filter:
 @pytest.fixture(scope="module")
 def filled(index: Index) -> Index:
     index.writer().write(ROWS)
-    # The searches below ask without waiting for the newest rows, so wait here.
-    wait_until(lambda: len(found(index, NO_FILTER)) == len(ROWS), timeout_s=60, what="all rows")
     return index
 
 
 def found(index: Index, wanted: Filter) -> list[str]:
     text = expression(wanted, prune=indexing.prunes(index.client, index.alias))
-    rows = index.client.query(index.alias, filter=text, output_fields=["image_id"], limit=1_000)
+    rows = index.client.query(
+        index.alias, filter=text, output_fields=["image_id"], limit=1_000, consistency_level="Strong"
+    )
     return sorted(hit["image_id"] for hit in rows)
 
 

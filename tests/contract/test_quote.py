@@ -1,6 +1,7 @@
 """Filters find any text on every engine."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -40,13 +41,19 @@ def filled(index: Index) -> Index:
     return index
 
 
+def found_by(index: Index, text: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = index.client.query(
+        index.alias, filter=text, output_fields=["image_id", "feed"], consistency_level="Strong"
+    )
+    return rows
+
+
 def test_a_quoted_text_matches_itself_alone(filled: Index) -> None:
     for number, text in enumerate(texts()):
-        found = filled.client.query(filled.alias, filter=f"feed == {quote(text)}", output_fields=["image_id", "feed"])
+        found = found_by(filled, f"feed == {quote(text)}")
         assert [(hit["image_id"], hit["feed"]) for hit in found] == [(f"quoted-{number}", text)]
 
 
 def test_many_quoted_texts_match_as_a_list(filled: Index) -> None:
     listed = ", ".join(map(quote, texts()))
-    found = filled.client.query(filled.alias, filter=f"feed in [{listed}]", output_fields=["image_id"])
-    assert len(found) == len(texts())
+    assert len(found_by(filled, f"feed in [{listed}]")) == len(texts())
