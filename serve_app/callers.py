@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 from serve_app.config import AuthConfig, Config
 from serve_app.errors import BadConfig, Forbidden, KeyRequired, KeyUnknown, OriginRefused
 from serve_app.keeping import NOBODY
-from serve_app.keys import Key, KeyRing, KeysFile, Role, parse_keys
+from serve_app.keys import Key, KeyRing, Role, parse_keys, read_keys
 from serve_app.quotas import Quota
+from serve_app.watched_file import WatchedFile
 
 ANY_ORIGIN = "*"
 _SCHEME = "bearer"
@@ -129,7 +130,7 @@ def _keys(auth: AuthConfig) -> Callable[[], KeyRing]:
     if auth.keys_file is None:
         given = parse_keys(auth.keys.get_secret_value())
         return lambda: given
-    file = KeysFile(auth.keys_file)
+    file = WatchedFile(auth.keys_file, read_keys, "keys")
     if not len(file.current()):
         raise BadConfig(f"{auth.keys_file} of auth.keys_file holds no key; `shoplens keys new` prints a line for it")
     return file.current

@@ -52,7 +52,7 @@ from serve_app.photos import Photos
 from serve_app.pipeline import Answer, Embedded, Found, ImageViews, Pipeline, Query, Sighting, Stored
 from serve_app.repeats import Begun, Repeats
 from serve_app.resilience import RetryBudget
-from serve_app.rules_file import RulesFile
+from serve_app.rules_file import watch_rules
 from serve_app.scaling import LoopMeter
 from serve_app.sessions import Sessions
 from serve_app.similar import Products
@@ -233,8 +233,7 @@ class Ingress:
         self.max_body_bytes = config.limits.max_body_bytes
         self.markets = make_markets(config)
         self.access = make_access(config)
-        ranking = config.ranking
-        self.rules = RulesFile(config.rules_file, sold_out_last=ranking.sold_out_last, band=ranking.rules_band).current
+        self.rules = watch_rules(config.rules_file, config.ranking).current
         self.page_settings = config.page
         self._config = config
         most = config.ingress.max_in_flight

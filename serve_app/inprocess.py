@@ -10,6 +10,7 @@ from serve_app.config import Config
 from serve_app.milvus.models import ModelSearchers
 from serve_app.milvus.searcher import MilvusSearcher
 from serve_app.pipeline import Pipeline
+from serve_app.rules_file import watch_rules
 from serve_app.stages import load_detector, load_embedder
 from serve_app.weights.loader import embedder_files, fingerprint
 
@@ -42,5 +43,6 @@ async def searching(config: Config, uri: str) -> AsyncIterator[Searching]:
             searchers,
             rows_per_product=config.searcher.candidates_per_product,
             price_band=config.ranking.price_band,
+            rules=watch_rules(config.rules_file, config.ranking).current,
         )
         yield Searching(pipeline, searchers.searcher(model), model)

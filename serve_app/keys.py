@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
 import re
 import secrets
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from pathlib import Path
 
 from serve_app.errors import BadConfig
 
-log = logging.getLogger(__name__)
-
 PREFIX = "shoplens_"
 """What every key begins with, so that scanners of repositories know one that was left there."""
 KEY_BYTES = 32
@@ -22,8 +19,6 @@ LONGEST_KEY = 200
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LINE = "a line has to be `NAME ROLE sha256:HASH`, with a number of requests a minute behind it or not"
-
-Stamp = tuple[int, int, int]
 
 
 class Role(StrEnum):
@@ -133,36 +128,9 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class KeysFile:
-    """Read a file of keys again when it has changed, so that keys come and go while the service runs."""
-
-    def __init__(self, path: Path) -> None:
-        """Read the file; raises BadConfig where that can't be done."""
-        self._path = path
-        self._stamp = self._now()
-        self._keys = self._read()
-
-    def current(self) -> KeyRing:
-        """Return the keys now; the last ones, with a line in the log, where the file can't be read any more."""
-        stamp = self._now()
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._keys = self._read()
-                log.info("keys read anew", extra={"keys": len(self._keys)})
-            except BadConfig as error:
-                log.error("keys stay as they were", extra={"reason": error.message})
-        return self._keys
-
-    def _read(self) -> KeyRing:
-        try:
-            return parse_keys(self._path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadConfig(f"auth.keys_file can't be read: {error}") from error
-
-    def _now(self) -> Stamp | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return (found.st_mtime_ns, found.st_size, found.st_ino)
+def read_keys(path: Path) -> KeyRing:
+    """Return the keys of a file; raises BadConfig where it can't be used."""
+    try:
+        return parse_keys(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"auth.keys_file can't be read: {error}") from error

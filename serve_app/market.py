@@ -13,7 +13,7 @@ from serve_app.languages import DEFAULT, Reader, reader, translated
 from serve_app.money import CURRENCIES, PriceRange, price_amount
 from serve_app.price_format import price_format
 from serve_app.rates import NO_RATES, Rates
-from serve_app.rates_file import RatesFile
+from serve_app.rates_file import watch_rates
 
 CATEGORY_IN = "category_"
 """Begins the names of attributes that hold a category's path in a language, as a manifest's columns do."""
@@ -156,5 +156,5 @@ class Markets:
 
 def make_markets(config: Config) -> Markets:
     """Return the markets of a shop's settings, with the rates that are loaded at each time."""
-    rates, settings = RatesFile(config.rates_file), config.market
+    rates, settings = watch_rates(config.rates_file), config.market
     return Markets(rates.current, settings.language, settings.rates_max_age_days, settings.stored_currencies)

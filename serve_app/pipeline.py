@@ -270,8 +270,8 @@ class Pipeline:
             depth = MAX_RANKED
         worths = dict(query.worths)
         arranges = rules.arranges and not by_price
-        # The band that the last product is in has to be known to its end.
-        k = min((depth + (MOST_IN_BAND if arranges else 0)) * self._rows_per_product, MAX_ROWS)
+        # Whatever may be lifted has to be known to the end of the band that the last product is in.
+        k = min((depth + (MOST_IN_BAND if arranges and rules.lifts else 0)) * self._rows_per_product, MAX_ROWS)
         while True:
             found = await self._searcher.search(embedded, k, query.wanted, query.strong, terms)
             lacking = [flag for flag in found.degraded if flag in self._refused]

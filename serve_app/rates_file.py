@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 from pathlib import Path
@@ -10,10 +9,7 @@ from pathlib import Path
 from serve_app.errors import BadConfig, BadInput
 from serve_app.rate_formats import MAX_BYTES, parse_rates, plain_csv
 from serve_app.rates import NO_RATES, Rates
-
-log = logging.getLogger(__name__)
-
-Stamp = tuple[int, int, int]
+from serve_app.watched_file import WatchedFile
 
 
 def read_rates(path: Path) -> Rates:
@@ -61,28 +57,6 @@ def write_rates(path: Path, rates: Rates) -> None:
         raise BadConfig(f"the rates can't be written to {path}: {error}") from error
 
 
-class RatesFile:
-    """Read a file of rates again when it has changed, so that rates are loaded while the service runs."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stamp: Stamp | None = None
-        self._rates = NO_RATES
-
-    def current(self) -> Rates:
-        """Return the rates now; the last ones, with a line in the log, where the file has become unreadable."""
-        stamp = self._now()
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._rates = read_rates(self._path)
-            except BadConfig as error:
-                log.error("rates", extra={"reason": error.message})
-        return self._rates
-
-    def _now(self) -> Stamp | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return (found.st_mtime_ns, found.st_size, found.st_ino)
+def watch_rates(path: Path) -> WatchedFile[Rates]:
+    """Return the rates of a file at each time; no rates until they can be read."""
+    return WatchedFile(path, read_rates, "rates", otherwise=NO_RATES)

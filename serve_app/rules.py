@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 
 from serve_app.domain import Hit
 from serve_app.filters import NO_FILTER, Filter, matches
@@ -54,6 +55,15 @@ class Rules:
         """Tell whether the order of products may be another one than that of their scores."""
         return self.sold_out_last or any(rule.action is not Action.HIDE for rule in self.rules)
 
+    @property
+    def lifts(self) -> bool:
+        """Tell whether some products come before others of a higher score that no rule moves."""
+        return self._first_place < _OTHERS
+
+    @property
+    def _first_place(self) -> int:
+        return min([_OTHERS, *(_PLACES.get(rule.action, _OTHERS) for rule in self.rules)])
+
     def rule(self, hit: Hit) -> Rule | None:
         return next((rule for rule in self.rules if rule.holds(hit)), None)
 
@@ -69,17 +79,22 @@ class Rules:
         return _SOLD_OUT if self.sold_out_last and not hit.in_stock else _OTHERS
 
     def arranged(self, page: Sequence[Hit], *, whole: bool) -> list[Hit]:
-        """Return products, best first, in the order of the rules; without a last band that may go on unless `whole`."""
+        """Return products, best first, in the order of the rules.
+
+        Unless `page` is `whole`, its last band may go on with what scores less. Of it are returned those that none of
+        these can come before.
+        """
         done: list[Hit] = []
-        start = 0
+        start, first = 0, self._first_place
         while start < len(page):
             end = start + 1
             floor = page[start].score - self.band
             while end < len(page) and end - start < MOST_IN_BAND and page[end].score >= floor:
                 end += 1
+            band = sorted(page[start:end], key=self.place)
             if end == len(page) and end - start < MOST_IN_BAND and not whole:
-                break
-            done += sorted(page[start:end], key=self.place)
+                return done + list(takewhile(lambda hit: self.place(hit) <= first, band))
+            done += band
             start = end
         return done
 

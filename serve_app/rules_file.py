@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from serve_app.config import RankingConfig
 from serve_app.errors import BadConfig, BadParameter
 from serve_app.filters import Filter, Scalar
 from serve_app.rules import Action, Rule, Rules
-
-log = logging.getLogger(__name__)
+from serve_app.watched_file import WatchedFile
 
 MOST_BYTES = 2**20
 MOST_RULES = 200
 """Each is held against each product that is found."""
-
-Stamp = tuple[int, int, int]
 
 
 def _several(value: Any) -> Any:
@@ -74,30 +71,10 @@ def _rule(path: Path, body: RuleBody) -> Rule:
         raise BadConfig(f"the rule {body.name!r} in {path} can't be used: {error.message}") from error
 
 
-class RulesFile:
-    """Read a file of rules again when it has changed."""
+def watch_rules(path: Path, ranking: RankingConfig) -> WatchedFile[Rules]:
+    """Return the rules of a file at each time; those of the settings alone until they can be read."""
 
-    def __init__(self, path: Path, *, sold_out_last: bool, band: float) -> None:
-        self._path = path
-        self._sold_out_last = sold_out_last
-        self._band = band
-        self._stamp: Stamp | None = None
-        self._rules = Rules((), sold_out_last, band)
+    def read(path: Path) -> Rules:
+        return Rules(read_rules(path), ranking.sold_out_last, ranking.rules_band)
 
-    def current(self) -> Rules:
-        """Return the rules now; the last ones, with a line in the log, where the file has become unusable."""
-        stamp = self._now()
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._rules = Rules(read_rules(self._path), self._sold_out_last, self._band)
-            except BadConfig as error:
-                log.error("rules", extra={"reason": error.message})
-        return self._rules
-
-    def _now(self) -> Stamp | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return (found.st_mtime_ns, found.st_size, found.st_ino)
+    return WatchedFile(path, read, "rules", otherwise=Rules((), ranking.sold_out_last, ranking.rules_band))

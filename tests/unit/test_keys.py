@@ -1,7 +1,8 @@
 import pytest
 
 from serve_app.errors import BadConfig
-from serve_app.keys import Key, KeyRing, KeysFile, Role, new_key, parse_keys
+from serve_app.keys import Key, KeyRing, Role, new_key, parse_keys, read_keys
+from serve_app.watched_file import WatchedFile
 
 HASH = "sha256:" + "0" * 64
 
@@ -86,7 +87,7 @@ def test_keys_come_and_go_with_the_file(tmp_path):
     path = tmp_path / "keys"
     (first, one), (second, two) = new_key("one", Role.SEARCH), new_key("two", Role.WRITE)
     written(path, one)
-    file = KeysFile(path)
+    file = WatchedFile(path, read_keys, "keys")
     assert (file.current().find(first), file.current().find(second)) == (one, None)
     written(path, two)
     assert (file.current().find(first), file.current().find(second)) == (None, two)
@@ -99,7 +100,7 @@ def test_keys_stay_while_their_file_can_not_be_read(tmp_path, harm, caplog):
     path = tmp_path / "keys"
     text, key = new_key("one", Role.SEARCH)
     written(path, key)
-    file = KeysFile(path)
+    file = WatchedFile(path, read_keys, "keys")
     harm(path)
     assert [file.current().find(text) for _ in range(3)] == [key] * 3
     assert [record.message for record in caplog.records] == ["keys stay as they were"]
@@ -107,7 +108,7 @@ def test_keys_stay_while_their_file_can_not_be_read(tmp_path, harm, caplog):
 
 def test_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(BadConfig, match=r"auth\.keys_file"):
-        KeysFile(tmp_path / "keys")
+        WatchedFile(tmp_path / "keys", read_keys, "keys")
 
 
 def test_no_key_is_known_where_there_are_none():

@@ -11,7 +11,7 @@ from serve_app.cli.rates import load_rates, show_rates
 from serve_app.config import load_config
 from serve_app.errors import BadConfig, BadInput
 from serve_app.rates import NO_RATES, Rate
-from serve_app.rates_file import RatesFile, read_given, read_rates, write_rates
+from serve_app.rates_file import read_given, read_rates, watch_rates, write_rates
 
 HEADER = "currency,per_eur,date,source\n"
 
@@ -22,11 +22,11 @@ def table(value: str = "1.1"):
 
 def test_there_are_no_rates_before_any_is_loaded(tmp_path):
     assert read_rates(tmp_path / "rates.csv") == NO_RATES
-    assert RatesFile(tmp_path / "rates.csv").current() == NO_RATES
+    assert watch_rates(tmp_path / "rates.csv").current() == NO_RATES
 
 
 def test_loaded_rates_are_used_at_once(tmp_path):
-    file = RatesFile(tmp_path / "rates.csv")
+    file = watch_rates(tmp_path / "rates.csv")
     file.current()
     write_rates(tmp_path / "rates.csv", table("1.1"))
     assert file.current().convert(100, "EUR", "USD").minor == 110
@@ -37,10 +37,10 @@ def test_loaded_rates_are_used_at_once(tmp_path):
 def test_a_file_that_breaks_leaves_the_last_rates_in_use(tmp_path, caplog):
     path = tmp_path / "rates.csv"
     write_rates(path, table())
-    file = RatesFile(path)
+    file = watch_rates(path)
     before = file.current()
     path.write_text(HEADER + "USD,none,2026-10-30,x\n")
-    with caplog.at_level(logging.ERROR, "serve_app.rates_file"):
+    with caplog.at_level(logging.ERROR, "serve_app.watched_file"):
         assert file.current() == before
         assert file.current() == before
     assert len(caplog.records) == 1

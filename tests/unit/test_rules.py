@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serve_app.config import RankingConfig
 from serve_app.errors import BadConfig
 from serve_app.filters import Filter
 from serve_app.objects import Focus
 from serve_app.pipeline import Pipeline, Query
 from serve_app.ranking import Sort
 from serve_app.rules import MOST_IN_BAND, NO_RULES, Action, Rule, Rules
-from serve_app.rules_file import MOST_RULES, RulesFile, read_rules
+from serve_app.rules_file import MOST_RULES, read_rules, watch_rules
 from tests.unit.builders import hit
 from tests.unit.test_paging import Catalogue, Shop, all_pages, ids
 from tests.unit.test_pipeline import FakeDetector, FakeEmbedder
@@ -85,10 +86,13 @@ def test_a_band_has_no_more_products_than_are_searched_for():
     assert [found.index(f"p{MOST_IN_BAND}"), found.index(f"p{2 * MOST_IN_BAND}")] == [MOST_IN_BAND, 2 * MOST_IN_BAND]
 
 
-def test_a_last_band_that_may_go_on_is_left_out():
+def test_of_a_last_band_that_may_go_on_is_returned_what_nothing_can_come_before():
     rules = Rules((boost("c"),), band=0.05)
     assert arranged(rules, *PAGE, whole=False) == "cab"
-    assert arranged(rules, *PAGE[:3], whole=False) == ""
+    assert arranged(rules, *PAGE[:3], whole=False) == "c"
+    down = Rules((Rule("down", Action.BURY, frozenset("a")),), sold_out_last=True, band=0.05)
+    assert arranged(down, *PAGE[:3], whole=False) == "c"
+    assert arranged(down, *PAGE[:3], whole=True) == "cba"
 
 
 class Ruled(Shop):
@@ -132,10 +136,18 @@ async def test_rules_come_before_prices_within_a_band_of_prices():
     assert found == ["p0001", "p0003", "p0002", "p0000", "p0004"]
 
 
-async def test_a_search_finds_its_last_band_to_the_end_in_one_call():
+async def test_a_search_finds_its_last_band_to_the_end_in_one_call_where_its_products_may_be_lifted():
     catalogue = stock(500, set(), 0.0001)
-    await Ruled(catalogue, Rules(sold_out_last=True, band=0.03)).first()
+    await Ruled(catalogue, Rules((boost("p0499"),), band=0.03)).first()
     assert [k for k, _ in catalogue.searches] == [2 * (10 + MOST_IN_BAND)]
+
+
+@pytest.mark.parametrize(("sold_out", "searches"), [(0, [8]), (4, [8]), (6, [8, 32])])
+async def test_more_is_searched_for_where_too_little_of_what_was_found_is_in_stock(sold_out, searches):
+    catalogue = stock(500, set(range(sold_out)), 0.0001)
+    found = await Ruled(catalogue, Rules(sold_out_last=True, band=0.03)).first(Query(top_k=4, focus=Focus(0)))
+    assert [k for k, _ in catalogue.searches] == searches
+    assert ids(found) == [f"p{number:04}" for number in range(sold_out, sold_out + 4)]
 
 
 def test_file_of_rules_is_read(tmp_path):
@@ -176,14 +188,14 @@ def test_file_that_can_not_be_used_is_named_with_the_reason(tmp_path, text):
 
 def test_rules_that_change_are_in_force_at_once_and_broken_ones_leave_the_last(tmp_path, caplog):
     path = tmp_path / "rules.yaml"
-    file = RulesFile(path, sold_out_last=True, band=0.03)
+    file = watch_rules(path, RankingConfig(sold_out_last=True, rules_band=0.03))
     assert file.current() == Rules((), True, 0.03)
     path.write_text("- {name: a, action: pin, product: x}")
     assert [rule.name for rule in file.current().rules] == ["a"]
     path.write_text("- {name: longer, action: pin, product: x}")
     assert [rule.name for rule in file.current().rules] == ["longer"]
     path.write_text("nonsense")
-    with caplog.at_level(logging.ERROR, "serve_app.rules_file"):
+    with caplog.at_level(logging.ERROR, "serve_app.watched_file"):
         assert [file.current().rules[0].name, file.current().rules[0].name] == ["longer", "longer"]
     assert len(caplog.records) == 1
     path.unlink()
