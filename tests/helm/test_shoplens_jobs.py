@@ -153,6 +153,35 @@ def test_only_what_differs_is_patched_and_only_in_the_group_it_was_seen_in(scrip
     }
 
 
+class ApiServer(BaseHTTPRequestHandler):
+    """An API server that takes a patch only as the kind that its body is, as the real one does."""
+
+    def do_PATCH(self) -> None:
+        kind, body = self.headers["Content-Type"], json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        fits = kind == "application/json-patch+json" and isinstance(body, list)
+        answer = json.dumps({"kind": kind, "path": self.path}).encode()
+        self.send_response(200 if fits else 400)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_patch_is_sent_as_what_it_is(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kubernetes import client, config
+
+    monkeypatch.setattr(client.Configuration, "_default", None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), ApiServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        there = client.Configuration(host=f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(config, "load_incluster_config", lambda: client.Configuration.set_default(there))
+        script("cluster").Cluster("search").patch("rayclusters", "shop-a", [{"op": "test", "path": "/a", "value": 1}])
+        server.shutdown()
+
+
 def test_nothing_is_patched_where_bounds_stand_or_the_group_is_new(script: Any) -> None:
     assert patched(script, clusters((2, 4), (0, 2)), clusters((2, 4))) == {}
     assert patched(script, clusters((2, 4)), clusters((2, 4), (0, 2))) == {}

@@ -51,7 +51,14 @@ class Cluster:
         return made
 
     def patch(self, kind: str, name: str, operations: list[Object]) -> None:
-        # The client sends a list as a JSON patch.
+        # Which kind of patch a body is, the client does not tell by itself.
         self._api.patch_namespaced_custom_object(
-            GROUP, VERSION, self._namespace, kind, name, operations, _request_timeout=CALL_TIMEOUT_S
+            GROUP,
+            VERSION,
+            self._namespace,
+            kind,
+            name,
+            operations,
+            _content_type="application/json-patch+json",
+            _request_timeout=CALL_TIMEOUT_S,
         )
