@@ -11,6 +11,7 @@
     │   ├── TooSmall             422 too_small
     │   ├── BadParameter         422 bad_parameter
     │   ├── UnknownProduct       404 unknown_product
+    │   ├── UnknownModel         404 unknown_model
     │   └── PhotoExpired         410 photo_expired
     ├── NotAllowed               the caller may not do this
     │   ├── KeyRequired          401 key_required
@@ -115,6 +116,11 @@ class BadParameter(BadInput):
 class UnknownProduct(BadInput):
     status = 404
     code = "unknown_product"
+
+
+class UnknownModel(BadInput):
+    status = 404
+    code = "unknown_model"
 
 
 class PhotoExpired(BadInput):
