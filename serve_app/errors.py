@@ -37,6 +37,7 @@
     └── SetupError               the operator can mend it
         ├── BadConfig
         ├── BadWeights
+        ├── ExportFailed
         ├── BadManifest
         ├── TooMuchGone
         ├── TooManyProblems
@@ -244,6 +245,12 @@ class BadConfig(SetupError):
 
 class BadWeights(SetupError):
     code = "bad_weights"
+
+
+class ExportFailed(SetupError):
+    """A converter could not make the detector in a phone's format."""
+
+    code = "export_failed"
 
 
 class BadManifest(SetupError):
