@@ -20,6 +20,7 @@ from serve_app.api.keys import LIMIT, POLICY, Guard, TellLimits
 from serve_app.api.parameters import Parameters
 from serve_app.api.schemas import parts_of
 from serve_app.api.service import Service
+from serve_app.api.source import ARCHIVE
 from serve_app.api.tensors import InferenceBody
 from serve_app.api.uploads import JSON
 
@@ -41,6 +42,7 @@ def create_app(service: Service) -> FastAPI:
         summary="Search by image for shops",
         license_info={"name": "AGPL-3.0-only", "identifier": "AGPL-3.0-only"},
     )
+    app.state.source = service.page_settings.source_url or f"/{ARCHIVE}"
     problems.install(app, lambda code: service.count(code, {}))
     guard = Guard(service.access, service.quotas)
     app.include_router(search.router(service, guard))
@@ -74,6 +76,8 @@ class Described(FastAPI):
             document["components"]["schemas"] |= parts_of(body)
         for (path, method), example in ANSWERS.items():
             document["paths"][path][method]["responses"]["200"]["content"][JSON]["example"] = example
+        # FastAPI takes no address that is relative to the service.
+        document["externalDocs"] = {"description": "Source code of the running version", "url": self.state.source}
         return document
 
 
