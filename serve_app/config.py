@@ -398,6 +398,12 @@ class PageConfig(Section):
         pattern=r"^((https?://|/)[^\s{}]*\{product_id\}[^\s{}]*)?$",
         description="where a product's card leads: `https://shop.example.com/products/{product_id}`; default: nowhere",
     )
+    source_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s]+)?$",
+        description="where the source of the running version is, which the AGPL-3.0 promises its users; default: the "
+        "service hands out what is installed",
+    )
 
 
 class Config(BaseSettings):

@@ -43,6 +43,7 @@ from serve_app.errors import (
     ShoplensError,
 )
 from serve_app.filters import Filter
+from serve_app.inference import Inference
 from serve_app.limiting import Quotas
 from serve_app.market import make_markets
 from serve_app.milvus.importing import import_pymilvus
@@ -240,9 +241,10 @@ class Ingress:
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}
         stages = self._stages = StageCalls(handles, RetryBudget(RETRY_SHARE, reserve=most))
         whole = WholePhoto(config.limits.max_pixels)
+        embedding = EmbedderOrNone(stages)
         pipeline = Pipeline(
             DetectorOrWhole(stages, whole) if config.degradation.no_detector else stages,
-            EmbedderOrNone(stages),
+            embedding,
             stages,
             rows_per_product=config.searcher.candidates_per_product,
             price_band=config.ranking.price_band,
@@ -255,6 +257,7 @@ class Ingress:
         paging = Paging(pipeline, stages, photos, fingerprint)
         self._sessions = Sessions(pipeline, photos, paging, signing_key(config.store))
         self._products = Products(pipeline, stages, fingerprint)
+        self._inference = Inference(stages, embedding)
         self._repeats = Repeats(store, config.store.timeout_s)
         deadline_s = config.limits.write_deadline_s
         self._writes = Writes(_product_writer(config, fingerprint, stages), ActorTurns(deadline_s), deadline_s)
@@ -265,6 +268,7 @@ class Ingress:
         self._was_ready = False
         self._missing = False
         self._can_grow = False
+        self._running: set[str] = set()
         self._deadline_s = config.limits.deadline_s
         self._most_replicas: dict[str, int] = {}
         self._alias = alias(config.catalogue, fingerprint)
@@ -326,13 +330,24 @@ class Ingress:
     async def end(self, owner: str, key: str, answer: bytes) -> None:
         await self._repeats.end(owner, key, answer)
 
-    async def _admitted(self, work: Callable[[Terms], Awaitable[T]], bulk: bool = False) -> T:
+    async def see(self, photo: bytes) -> Sighting:
+        return await self._admitted(lambda terms: self._inference.see(photo, terms), bulk=True, needs_index=False)
+
+    async def embed(self, photos: Sequence[bytes]) -> Embedded:
+        return await self._admitted(lambda terms: self._inference.embed(photos, terms), bulk=True, needs_index=False)
+
+    def is_there(self, stage: str) -> bool:
+        return stage in self._running or stage in self._stages.from_zero
+
+    async def _admitted(
+        self, work: Callable[[Terms], Awaitable[T]], bulk: bool = False, *, needs_index: bool = True
+    ) -> T:
         with self._meter.call():
+            if needs_index and self._missing:
+                raise IndexMissing(self._index.reason)
             return await self._bounded(work, bulk)
 
     async def _bounded(self, work: Callable[[Terms], Awaitable[T]], bulk: bool) -> T:
-        if self._missing:
-            raise IndexMissing(self._index.reason)
         # Where no stage goes to zero, a new replica is there later than any search may wait for it.
         patient = bool(self._stages.from_zero) and (self._can_grow or self._stages.is_waking())
         self._admission.last_s = PATIENT_PART * self._deadline_s
@@ -383,6 +398,7 @@ class Ingress:
             self._capacity.set(self._admission.capacity)
             try:
                 replicas = await asyncio.to_thread(_replicas)
+                self._running = {name for name, states in replicas.items() if states.get(ReplicaState.RUNNING)}
                 self._can_grow = any(
                     states.get(ReplicaState.RUNNING, 0) < self._most_replicas.get(name, 0)
                     for name, states in replicas.items()

@@ -36,7 +36,7 @@ class YoloDetector:
         torch.set_num_threads(threads)
         self._side_px = side_px
         self._min_confidence = min_confidence
-        self._model = _load(weights).to(self._device, memory_format=torch.channels_last)
+        self._model = load_network(weights).to(self._device, memory_format=torch.channels_last)
         self._names: dict[int, str] = dict(self._model.names)
 
     def warm_up(self) -> None:
@@ -117,13 +117,24 @@ def _share(pixels: float, whole: int) -> float:
     return min(1.0, max(0.0, pixels / whole))
 
 
-def _load(weights: Path) -> Any:
-    # Read when ultralytics is imported: no downloads, no package installs, no settings in the user's home.
+def set_switches(weights: Path) -> None:
+    """Say to Ultralytics, before it is imported, what it may not do.
+
+    That is: download, install packages, write into the user's home.
+    """
     # Whoever keeps the weights in a folder that can't be written to names another for the settings.
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ["YOLO_VERBOSE"] = "false"
     os.environ.setdefault("YOLO_CONFIG_DIR", str(weights.parent / "ultralytics"))
+
+
+def load_network(weights: Path, *, one_to_one: bool = True) -> Any:
+    """Load the network with one of its two heads; what the one-to-many head finds has to be suppressed afterwards.
+
+    It does not verify the file: unpickling runs what it holds.
+    """
+    set_switches(weights)
     open_image, threads = Image.open, torch.get_num_threads()
     from ultralytics.nn.tasks import load_checkpoint
 
@@ -131,7 +142,7 @@ def _load(weights: Path) -> Any:
     # (ultralytics/utils/patches.py).
     Image.open = open_image
     model, _ = load_checkpoint(str(weights), device="cpu")  # type: ignore[no-untyped-call]
-    model.end2end = True
+    model.end2end = one_to_one
     model = model.float().fuse(verbose=False).eval()
     # Ultralytics sets its own number of threads while it is imported.
     torch.set_num_threads(threads)

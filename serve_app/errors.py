@@ -11,6 +11,7 @@
     │   ├── TooSmall             422 too_small
     │   ├── BadParameter         422 bad_parameter
     │   ├── UnknownProduct       404 unknown_product
+    │   ├── UnknownModel         404 unknown_model
     │   └── PhotoExpired         410 photo_expired
     ├── NotAllowed               the caller may not do this
     │   ├── KeyRequired          401 key_required
@@ -36,6 +37,7 @@
     └── SetupError               the operator can mend it
         ├── BadConfig
         ├── BadWeights
+        ├── ExportFailed
         ├── BadManifest
         ├── TooMuchGone
         ├── TooManyProblems
@@ -115,6 +117,11 @@ class BadParameter(BadInput):
 class UnknownProduct(BadInput):
     status = 404
     code = "unknown_product"
+
+
+class UnknownModel(BadInput):
+    status = 404
+    code = "unknown_model"
 
 
 class PhotoExpired(BadInput):
@@ -238,6 +245,12 @@ class BadConfig(SetupError):
 
 class BadWeights(SetupError):
     code = "bad_weights"
+
+
+class ExportFailed(SetupError):
+    """A converter could not make the detector in a phone's format."""
+
+    code = "export_failed"
 
 
 class BadManifest(SetupError):

@@ -13,13 +13,15 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import __version__
-from serve_app.api import health, page_routes, problems, products, search, search_batch, writing
+from serve_app.api import health, inference, page_routes, problems, products, search, search_batch, writing
 from serve_app.api.change_wire import BatchBody, ProductBody
 from serve_app.api.examples import ANSWERS
 from serve_app.api.keys import LIMIT, POLICY, Guard, TellLimits
 from serve_app.api.parameters import Parameters
 from serve_app.api.schemas import parts_of
 from serve_app.api.service import Service
+from serve_app.api.source import ARCHIVE
+from serve_app.api.tensors import InferenceBody
 from serve_app.api.uploads import JSON
 
 REQUEST_ID = "X-Request-ID"
@@ -40,6 +42,7 @@ def create_app(service: Service) -> FastAPI:
         summary="Search by image for shops",
         license_info={"name": "AGPL-3.0-only", "identifier": "AGPL-3.0-only"},
     )
+    app.state.source = service.page_settings.source_url or f"/{ARCHIVE}"
     problems.install(app, lambda code: service.count(code, {}))
     guard = Guard(service.access, service.quotas)
     app.include_router(search.router(service, guard))
@@ -47,6 +50,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(products.router(service, guard))
     app.include_router(writing.router(service, guard))
     app.include_router(health.router(service, guard))
+    app.include_router(inference.router(service, guard))
     app.include_router(page_routes.router(service))
     app.add_middleware(TellLimits)
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=GZIP_LEVEL)
@@ -68,10 +72,12 @@ class Described(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
-        for body in (Parameters, ProductBody, BatchBody):
+        for body in (Parameters, ProductBody, BatchBody, InferenceBody):
             document["components"]["schemas"] |= parts_of(body)
         for (path, method), example in ANSWERS.items():
             document["paths"][path][method]["responses"]["200"]["content"][JSON]["example"] = example
+        # FastAPI takes no address that is relative to the service.
+        document["externalDocs"] = {"description": "Source code of the running version", "url": self.state.source}
         return document
 
 

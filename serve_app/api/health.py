@@ -16,16 +16,18 @@ def router(service: Service, guard: Guard) -> APIRouter:
     operating = guard.needs(Role.ADMIN)
 
     @routes.get("/v2/health/live", summary="Is the process up?")
-    async def live() -> dict[str, str]:
-        return {"status": "live"}
+    async def live() -> dict[str, str | bool]:
+        return {"status": "live", "live": True}
 
     @routes.get("/v2/health/ready", summary="Can it search?", responses={503: {"description": "Not yet, and why"}})
     async def ready() -> Response:
         """Answer from what is watched in the background; no model and no index is asked."""
         missing = service.ready()
         if missing is None:
-            return JSONResponse({"status": "ready", "model": service.fingerprint, **_collection(service)})
-        return JSONResponse({"status": "not ready", "reason": missing.reason}, status_code=503)
+            return JSONResponse(
+                {"status": "ready", "ready": True, "model": service.fingerprint, **_collection(service)}
+            )
+        return JSONResponse({"status": "not ready", "ready": False, "reason": missing.reason}, status_code=503)
 
     @routes.get("/metrics", summary="Prometheus metrics of this node", response_class=PlainTextResponse)
     async def metrics(_caller: Caller = operating) -> str:

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from serve_app.api.service import Service
+from serve_app.api.source import ARCHIVE, source_address, source_archive
 from serve_app.config import PageConfig
 from serve_app.languages import LANGUAGES, Reader
 from serve_app.money import CURRENCIES
@@ -67,7 +68,7 @@ def router(service: Service) -> APIRouter:
     def page(request: Request, language: str | None = None) -> Response:
         known = language if language in LANGUAGES else None
         reader = service.markets.of(known, request.headers.get("Accept-Language")).reader
-        text = written(assets, reader, {**said(reader), **settings_of(service)})
+        text = written(assets, reader, {**said(reader), **settings_of(service)}, source_address(service.page_settings))
         headers = {
             "Content-Security-Policy": policy,
             "Content-Language": reader.tag,
@@ -75,6 +76,12 @@ def router(service: Service) -> APIRouter:
             "Referrer-Policy": "same-origin",
         }
         return _answer(request, text.encode(), "text/html", CHECK_EACH_TIME, headers)
+
+    @routes.get(f"/{ARCHIVE}")
+    def source(request: Request) -> Response:
+        """Hand out the source of the running version."""
+        # Named, so that it is not compressed once more.
+        return _answer(request, source_archive(), "application/gzip", CHECK_EACH_TIME, {"Content-Encoding": "identity"})
 
     @routes.get("/page/texts/{language}")
     def page_texts(request: Request, language: str) -> Response:
@@ -114,7 +121,7 @@ def settings_of(service: Service) -> dict[str, object]:
     }
 
 
-def written(assets: Assets, reader: Reader, settings: Mapping[str, object]) -> str:
+def written(assets: Assets, reader: Reader, settings: Mapping[str, object], source: str) -> str:
     """Return the page as HTML in the reader's language, so that it can be read before any script runs."""
     found = texts(PAGE, reader.language)
     modules = [name for name in assets.files if name.endswith(".js")]
@@ -122,6 +129,7 @@ def written(assets: Assets, reader: Reader, settings: Mapping[str, object]) -> s
         "@language": reader.tag,
         "@direction": reader.direction,
         "@assets": assets.folder,
+        "@source": html.escape(source),
         "@preloads": "\n".join(f'<link rel="modulepreload" href="{assets.folder}/{name}">' for name in modules),
         # Inside a script element nothing is unescaped, but </script> would end it.
         "@settings": json.dumps(settings, ensure_ascii=False).replace("<", "\\u003c"),

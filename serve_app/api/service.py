@@ -11,7 +11,7 @@ from serve_app.changes import Change, Changed
 from serve_app.config import PageConfig
 from serve_app.limiting import Quotas
 from serve_app.market import Markets
-from serve_app.pipeline import Answer, Query, Stored
+from serve_app.pipeline import Answer, Embedded, Query, Sighting, Stored
 from serve_app.repeats import Begun
 from serve_app.rules import Rules
 
@@ -70,6 +70,18 @@ class Service(Protocol):
 
     async def similar_page(self, owner: str, product_id: str, cursor: str, top_k: int, query: Query | None) -> Answer:
         """Return a further page of such a list."""
+        ...
+
+    async def see(self, photo: bytes) -> Sighting:
+        """Return what the detector finds in a photo, without an index; waits for shoppers."""
+        ...
+
+    async def embed(self, photos: Sequence[bytes]) -> Embedded:
+        """Return the embedding of the whole of each photo, without an index; waits for shoppers."""
+        ...
+
+    def is_there(self, stage: str) -> bool:
+        """Tell whether a stage has a replica, or may be at zero, as far as is known."""
         ...
 
     def index(self) -> IndexView:

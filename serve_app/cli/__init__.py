@@ -21,6 +21,7 @@ from serve_app.cli.options import ConfigOption, DataDirOption, console
 from serve_app.cli.rates import app as rates_app
 from serve_app.config import at_address, load_config
 from serve_app.errors import BadInput, BadManifest, SetupError, ShoplensError, TooManyProblems, TooMuchGone, Unavailable
+from serve_app.weights.formats import Format
 
 EXIT_BAD_INPUT = 2
 EXIT_SETUP = 3
@@ -227,6 +228,25 @@ def show(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
     from serve_app.cli.weights import show_weights
 
     show_weights(load_config(config, data_dir=data_dir), console())
+
+
+@weights_app.command()
+def export(
+    kind: Annotated[Format, typer.Option("--format", help="What the phone's runtime takes.")],
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to put it in; default: DATA_DIR/phones.")] = None,
+) -> None:
+    """Make the detector for phones, which then send boxes or a crop instead of whole photos.
+
+    Needs the extra `export`, best in an environment of its own. Example:
+
+        shoplens weights export --format onnx
+    """
+    from serve_app.cli.weights import export_weights
+
+    settings = load_config(config, data_dir=data_dir)
+    export_weights(settings, kind, output or settings.data_dir / "phones", console())
 
 
 def main() -> None:

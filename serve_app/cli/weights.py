@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Column, Table
 
 from serve_app.config import Config
 from serve_app.errors import BadConfig, BadWeights
+from serve_app.exporting import export_detector
 from serve_app.weights.fetching import fetch_detector
+from serve_app.weights.formats import Format
 from serve_app.weights.loader import DETECTOR_SHA256, digest, embedder_files, fingerprint, verify
 
 
@@ -19,6 +23,19 @@ def fetch_weights(config: Config, console: Console) -> None:
     with console.status("fetching …") as status:
         fetched = fetch_detector(path, lambda text: status.update(text + " …"))
     console.print(f"{path} {'fetched' if fetched else 'is there'}, sha256 {DETECTOR_SHA256[:12]}… checked")
+
+
+def export_weights(config: Config, kind: Format, folder: Path, console: Console) -> None:
+    """Make the detector for phones, and say where it is and what goes with it."""
+    with console.status(f"making {kind}; this takes up to a minute …"):
+        exported = export_detector(config.detector_weights, kind, folder, config.detector.side_px)
+    console.print(f"{exported.model} ({exported.size_bytes / 1e6:.1f} MB)", soft_wrap=True)
+    console.print(f"{exported.description} tells what it takes and gives.", soft_wrap=True)
+    if kind is Format.COREML:
+        console.print("It was made, not run: only Apple's systems run it.")
+    console.print(
+        "The model is under the AGPL-3.0, and so is an app that holds it, unless Ultralytics licenses it to you."
+    )
 
 
 def show_weights(config: Config, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -205,6 +207,23 @@ def test_work_of_clients_that_left_does_not_reach_the_models(service, radios):
 
     wait_until(dropped, timeout_s=TIMEOUT_S, what="count of dropped work")
     assert service.search(radios.images[0]).status_code == 200
+
+
+def test_models_answer_alone(service, radios):
+    def ask(model: str, *photos: bytes) -> dict[str, dict]:
+        data = [base64.b64encode(photo).decode() for photo in photos]
+        body = {"inputs": [{"name": "image", "shape": [len(data)], "datatype": "BYTES", "data": data}]}
+        answer = httpx.post(f"{service.url}/v2/models/{model}/infer", json=body, timeout=120)
+        assert answer.status_code == 200, answer.text
+        return {output["name"]: output for output in answer.json()["outputs"]}
+
+    photos = [path.read_bytes() for path in radios.images[:2]]
+    rows = np.array(ask("embedder", *photos)["embedding"]["data"]).reshape(2, 256)
+    assert np.linalg.norm(rows, axis=1) == pytest.approx(1, abs=1e-4)
+    assert ask("embedder", photos[1])["embedding"]["data"] == pytest.approx(rows[1].tolist(), abs=1e-3)
+    width, height = Image.open(radios.images[0]).size
+    assert ask("detector", photos[0])["size"]["data"] == [width, height]
+    assert httpx.get(f"{service.url}/v2/models/detector/ready").json()["ready"] is True
 
 
 def test_metrics_tell_of_each_stage(service, radios):

@@ -1,10 +1,17 @@
 """What the benchmarks compute, held against what can be counted by hand."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from scripts import synthetic
 from scripts.bench_import import Watched
+from scripts.bench_phones import Matches, matched
+from scripts.phone_crops import phone_crop
+from scripts.phone_runtimes import suppressed
+from serve_app.domain import Box
 
 
 def test_exact_neighbours_are_found_across_chunks(monkeypatch):
@@ -40,3 +47,43 @@ def test_growth_of_memory_compares_the_end_with_an_import_under_way():
     assert watched.growth() == pytest.approx(1.0)
     watched.memory = [(float(second), 100.0 + second) for second in range(111)]
     assert watched.growth() > 1.2
+
+
+def rows(*found: tuple[float, float, float, float, float, int]) -> np.ndarray:
+    return np.array(found, np.float32).reshape(-1, 6)
+
+
+def test_boxes_are_matched_one_to_one_and_by_label():
+    one, near = (0, 0, 10, 10, 0.9, 1), (0, 0, 10, 9.5, 0.8, 1)
+    assert matched(rows(one), rows(near, one)) == pytest.approx([1.0])
+    assert matched(rows(one, near), rows(one)) == pytest.approx([1.0])
+    assert sorted(matched(rows(one, near), rows(near, one))) == pytest.approx([1.0, 1.0])
+    assert matched(rows(one), rows((0, 0, 10, 10, 0.9, 2))) == []
+    assert matched(rows(one), rows((20, 20, 30, 30, 0.9, 1))) == []
+
+
+def test_only_sure_boxes_need_a_partner():
+    matches = Matches()
+    matches.add(rows((0, 0, 10, 10, 0.9, 1), (50, 50, 60, 60, 0.39, 1)), rows((0, 0, 10, 10, 0.3, 1)))
+    matches.add(rows((0, 0, 10, 10, 0.9, 1)), rows((0, 0, 10, 8, 0.9, 1)))
+    assert (matches.boxes, matches.share) == (2, 0.5)
+
+
+def test_doubles_of_one_label_are_suppressed():
+    columns = np.zeros((4 + 2, 4), np.float32)
+    columns[:4] = np.array([[50, 50, 20, 20], [51, 50, 20, 20], [51, 50, 20, 20], [90, 90, 10, 10]]).T
+    columns[4:] = np.array([[0.9, 0], [0.6, 0], [0, 0.5], [0.2, 0]]).T
+    np.testing.assert_allclose(suppressed(columns), [[40, 40, 60, 60, 0.9, 0], [41, 40, 61, 60, 0.5, 1]], rtol=1e-6)
+
+
+def test_phone_cuts_the_upright_photo_at_its_full_size():
+    image = Image.new("RGB", (400, 200), "white")
+    image.paste("red", (0, 0, 200, 200))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # shown turned to the right: red above white
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=exif)
+    crop = Image.open(io.BytesIO(phone_crop(buffer.getvalue(), Box(0, 0, 1, 0.5))))
+    assert (crop.format, crop.size) == ("JPEG", (200, 200))
+    assert crop.getpixel((100, 150))[0] > 200 > 60 > crop.getpixel((100, 150))[1]
+    assert not crop.getexif()

@@ -1,11 +1,15 @@
 """The page's files, and how they are served."""
 
+import io
 import json
 import re
+import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import serve_app.api.source as source_module
 from serve_app.api.page_routes import FOREVER, HTML, SCRIPT_BYTES, content_security_policy, read_assets
 from serve_app.config import PageConfig
 from serve_app.languages import LANGUAGES
@@ -157,3 +161,25 @@ def test_texts_of_another_language_come_alone():
 
 def test_page_is_no_part_of_the_apis_description():
     assert not [path for path in get("/openapi.json").json()["paths"] if path == "/" or path.startswith("/page")]
+
+
+def test_page_and_description_lead_to_the_source_of_the_running_version():
+    (link,) = re.findall(r'<a href="([^"]+)" data-text="Source code">', get("/").text)
+    assert get("/openapi.json").json()["externalDocs"]["url"] == f"/{link}"
+    archive = get(f"/{link}")
+    assert archive.headers["content-type"] == "application/gzip"
+    with tarfile.open(fileobj=io.BytesIO(archive.content)) as source:
+        names = source.getnames()
+        (own,) = [name for name in names if name.endswith("/serve_app/api/source.py")]
+        assert source.extractfile(own).read() == Path(source_module.__file__).read_bytes()
+    assert not [name for name in names if name.endswith((".pyc", ".safetensors")) or "__pycache__" in name]
+    assert [name for name in names if name.endswith("/serve_app/api/page/index.html")]
+
+
+def test_operator_may_name_where_the_source_is():
+    service = FakeService()
+    service.page_settings = PageConfig(source_url="https://code.example.com/shoplens?version=1&x=2")
+    assert 'href="https://code.example.com/shoplens?version=1&amp;x=2"' in get("/", service).text
+    assert get("/openapi.json", service).json()["externalDocs"]["url"] == service.page_settings.source_url
+    with pytest.raises(ValueError, match="source_url"):
+        PageConfig(source_url="javascript:alert(1)")

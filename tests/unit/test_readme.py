@@ -20,6 +20,7 @@ from serve_app.config import AuthConfig
 from serve_app.keys import parse_keys
 from tests.unit.builders import hit
 from tests.unit.test_api import ANSWER, FakeService
+from tests.unit.test_inference_api import ModelService
 from tests.unit.test_products_api import ProductService, stored
 from tests.unit.test_writing_api import WritingService
 
@@ -29,7 +30,7 @@ BLOCKS = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", README, re.M)
 
 
 def commands_of(text: str) -> Iterator[str]:
-    """Yield the curl commands that ask for /v1, each with the lines that it goes on over."""
+    """Yield the curl commands that ask for /v1 or a model, each with the lines that it goes on over."""
     command = ""
     for line in text.splitlines():
         if not line.startswith("    "):
@@ -37,7 +38,7 @@ def commands_of(text: str) -> Iterator[str]:
         elif command or line.startswith("    curl "):
             command += line.removeprefix("    ") + "\n"
             if is_whole(command):
-                if "/v1/" in command:
+                if "/v1/" in command or "/v2/models/" in command:
                     yield command
                 command = ""
 
@@ -56,7 +57,7 @@ COMMANDS = list(commands_of(README))
 (KEY,) = set(re.findall(r"shoplens_[A-Za-z0-9_-]{43}", README))
 
 
-class Laptop(WritingService, ProductService):
+class Laptop(WritingService, ProductService, ModelService):
     """Know the README's product, and take all that it is sent."""
 
     max_body_bytes = 10**6
@@ -66,6 +67,7 @@ class Laptop(WritingService, ProductService):
         self.outcome = replace(ANSWER, token="t-1")
         self.known = stored(hit("208", 0.0))
         self.asked = []
+        self.error = None
 
 
 class Served:
@@ -120,7 +122,8 @@ def test_readme_has_commands() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=range(len(COMMANDS)))
 def test_curl_line_is_answered(command: str, addresses: dict[str, str], folder: Path) -> None:
-    assert '"request_id"' in run(command, addresses, folder)
+    wanted = '"model_name"' if "/v2/models/" in command else '"request_id"'
+    assert wanted in run(command, addresses, folder)
 
 
 def test_curl_line_of_the_command_line_is_answered(addresses: dict[str, str], folder: Path) -> None:
