@@ -52,7 +52,7 @@ def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 PROBLEMS = problems_of(400, 410, 413, 415, 422, 500, 503, 504)
-_PHOTO = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP"}
+_PHOTO = {"type": "string", "format": "binary", "description": "JPEG, PNG, WebP, AVIF or HEIC"}
 _BODY = {
     "parameters": query_documentation(),
     "requestBody": {
