@@ -47,7 +47,7 @@ Work = Callable[[int], Awaitable[tuple[Sequence[Changed], Response]]]
 BATCH_PATH = "/v1/products:batch"
 KEY, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
 _KEY = re.compile(r"[!-~]{1,255}")
-_PROBLEMS = problems_of(400, 413, 415, 422, 500, 502, 503, 504)
+_PROBLEMS = problems_of(400, 408, 413, 415, 422, 500, 502, 503, 504)
 _KEY_PARAMETER = {
     "name": KEY,
     "in": "header",
