@@ -3,6 +3,7 @@
     ShoplensError
     ├── BadInput                 the caller can mend it
     │   ├── EmptyBody            400 empty_body
+    │   ├── UploadTimeout        408 upload_timeout
     │   ├── PhotoTooLarge        413 photo_too_large
     │   ├── TooManyPixels        413 too_many_pixels
     │   ├── UnsupportedType      415 unsupported_type
@@ -81,6 +82,13 @@ class BadInput(ShoplensError):
 class EmptyBody(BadInput):
     status = 400
     code = "empty_body"
+
+
+class UploadTimeout(BadInput):
+    """A body comes so slowly that it keeps others from being read."""
+
+    status = 408
+    code = "upload_timeout"
 
 
 class PhotoTooLarge(BadInput):

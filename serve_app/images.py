@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import io
 import logging
-from functools import lru_cache
+import struct
+from functools import cache, lru_cache
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageFile
+from PIL import AvifImagePlugin, ExifTags, Image, ImageCms, ImageFile
 
+from serve_app.av1 import coded_pixels
 from serve_app.domain import Box, Crops, Photo, Pixels
 from serve_app.errors import BadConfig, EmptyBody, NotAnImage, TooManyPixels, Truncated, UnsupportedType
+from serve_app.isobmff import brands
+from serve_app.jpeg_scans import MOST_SCANS, has_too_many_scans
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +29,21 @@ CROP_RULE = "squash"
 """A crop is exactly its box, resized to a square without keeping the aspect ratio."""
 
 MAX_PIXELS = 50_000_000
+KINDS = "JPEG, PNG, WebP, AVIF or HEIC"
 FORMATS = ("JPEG", "PNG", "WEBP")
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
+FRAMES = 3
+"""An AVIF file may hold so many frames as large as it says: the photo, its transparency, its brighter version."""
+SMALL_PIXELS = 2**20
+"""Whatever an AVIF file says, it may hold frames of this size."""
+MOST_PROFILE_BYTES = 4 * 2**20
+"""A larger colour profile is left out; the largest of printing presses have 3 MB."""
+KEPT_PROFILE_BYTES = 64 * 1024
+"""Transforms of larger profiles are made anew each time: what is kept must not grow with what strangers send."""
+DAMAGED = "the photo ends before it is complete, or is damaged; upload it again"
+_NO_PHOTO = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error)
+"""What Pillow and its plugins raise for a file that they can't read."""
 
 _OTHER_FORMATS = {
     b"GIF8": "GIF",
@@ -53,16 +71,13 @@ _TURNS = {
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Make the working photo of a JPEG, PNG or WebP file.
+    """Make the working photo of a JPEG, PNG, WebP, AVIF or HEIC file; of several pictures in it, of the first.
 
     Raises EmptyBody, UnsupportedType, NotAnImage, Truncated, or TooManyPixels (before any pixel
     is decoded).
     """
     file = _open(data)
-    if file.width * file.height > max_pixels:
-        raise TooManyPixels(
-            f"the photo has {file.width} × {file.height} pixels, more than {max_pixels:,}; send a smaller one"
-        )
+    _check_work(file, data, max_pixels)
     turn = _turn(file)
     width, height = file.size
     if turn in _TURNS and turn >= 5:
@@ -71,8 +86,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Photo:
         # Lets the JPEG decoder work at a reduced scale, so a phone's 12 megapixels cost no more than 3.
         file.draft(None, _draft_size(file.size))
         file.load()
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise Truncated("the photo ends before it is complete, or is damaged; upload it again") from error
+    except _NO_PHOTO as error:
+        raise Truncated(DAMAGED) from error
     image = _opaque_srgb(_reduce(_eight_bits(file)))
     if turn in _TURNS:
         image = image.transpose(_TURNS[turn])
@@ -100,36 +115,82 @@ def cut_all(photo: Photo, boxes: list[Box], side_px: int = CROP_SIDE_PX) -> Crop
     return np.stack([cut(photo, box, side_px) for box in boxes])
 
 
+def _check_work(file: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
+    """Raise TooManyPixels where decoding would take more than that many pixels, or Truncated where that can't be told.
+
+    Some files ask for more of it than their size says.
+    """
+    if file.width * file.height > max_pixels:
+        raise TooManyPixels(
+            f"the photo has {file.width} × {file.height} pixels, more than {max_pixels:,}; send a smaller one"
+        )
+    if file.format in ("JPEG", "MPO") and has_too_many_scans(data):
+        raise TooManyPixels(f"the photo goes over its pixels more than {MOST_SCANS} times; save it as an ordinary JPEG")
+    if file.format != "AVIF":
+        return
+    try:
+        pixels = coded_pixels(data)
+    except ValueError as error:
+        raise Truncated(DAMAGED) from error
+    if pixels > FRAMES * min(max_pixels, max(SMALL_PIXELS, file.width * file.height)):
+        raise TooManyPixels(f"the photo is made of {pixels:,} pixels, more than it says; send a smaller one")
+
+
 def _open(data: bytes) -> ImageFile.ImageFile:
     if not data:
         raise EmptyBody("the request has no photo; send one as multipart field 'photo'")
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        found = brands(data[: 2**16])
+        if found & AVIF_BRANDS:
+            return _open_avif(data)
+        return Image.open(io.BytesIO(data), formats=_heic() if found & HEIC_BRANDS else FORMATS)
     except Image.DecompressionBombError as error:
         raise TooManyPixels("the photo has far too many pixels; send a smaller one") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _NO_PHOTO as error:
+        if _starts_like_a_photo(data):
+            raise Truncated(DAMAGED) from error
         name = _other_format(data)
         if name is not None:
-            raise UnsupportedType(f"this is a {name} file; send a JPEG, PNG or WebP photo") from error
-        if _starts_like_a_photo(data):
-            raise Truncated("the photo ends before it is complete, or is damaged; upload it again") from error
-        raise NotAnImage("this is no image; send a JPEG, PNG or WebP photo") from error
+            raise UnsupportedType(f"this is a {name} file; send a {KINDS} photo") from error
+        raise NotAnImage(f"this is no image; send a {KINDS} photo") from error
+
+
+def _open_avif(data: bytes) -> ImageFile.ImageFile:
+    """Open the still picture of an AVIF file: one that is called animated would be decoded as a film."""
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    return Image.open(io.BytesIO(data[:8] + b"avif" + data[12:]), formats=("AVIF",))
+
+
+@cache
+def _heic() -> tuple[str, ...]:
+    """Return the names of the formats that HEIC is read by; raises UnsupportedType where its reader is missing."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        words = (
+            "this is a HEIC file, which this service has no reader for (pillow-heif, of the extra serve, is missing)"
+        )
+        raise UnsupportedType(f"{words}; send a JPEG, PNG or WebP photo") from error
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+    return ("HEIF",)
 
 
 def _starts_like_a_photo(data: bytes) -> bool:
+    if brands(data[: 2**16]) & (AVIF_BRANDS | HEIC_BRANDS):
+        return True
     return data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
 
 
 def _other_format(data: bytes) -> str | None:
     if data[4:8] == b"ftyp":
-        return {b"avif": "AVIF", b"avis": "AVIF"}.get(data[8:12], "HEIC" if data[8:10] in (b"he", b"mi") else "video")
+        return "video"
     return next((name for magic, name in _OTHER_FORMATS.items() if data.startswith(magic)), None)
 
 
 def _turn(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError):
+    except (*_NO_PHOTO, LookupError, TypeError):
         # A damaged EXIF block must not cost the shopper the search.
         return 1
     return value if isinstance(value, int) else 1
@@ -141,9 +202,9 @@ def _draft_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode.startswith("I"):
         # 16-bit grey: Pillow's own conversion clips instead of scaling.
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "P" or image.mode == "1":
         return image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode in ("LA", "PA", "La", "RGBa"):
@@ -163,7 +224,7 @@ def _opaque_srgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     flat = image.convert("RGB") if alpha is not None else image
-    flat = _to_srgb(flat, profile) if profile else flat.convert("RGB")
+    flat = _to_srgb(flat, profile) if profile and len(profile) <= MOST_PROFILE_BYTES else flat.convert("RGB")
     if alpha is None:
         return flat
     white = Image.new("RGB", flat.size, "white")
@@ -173,7 +234,7 @@ def _opaque_srgb(image: Image.Image) -> Image.Image:
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
-        transform = _transform(profile, image.mode)
+        transform = (_kept_transform if len(profile) <= KEPT_PROFILE_BYTES else _transform)(profile, image.mode)
         if transform is None:
             return image.convert("RGB")
         converted = ImageCms.applyTransform(image, transform)
@@ -183,13 +244,15 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     return converted if converted is not None else image.convert("RGB")
 
 
-@lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Build the transform to sRGB, or None where the profile is sRGB itself."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
         return None
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+
+
+_kept_transform = lru_cache(maxsize=32)(_transform)
 
 
 def picture_hash(photo: Photo) -> str:

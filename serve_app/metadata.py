@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 from PIL import ExifTags, Image
 
+from serve_app.isobmff import boxes, items
+
 UPRIGHT = 1
 _EXIF = b"Exif\x00\x00"
 
@@ -30,9 +32,15 @@ _PNG_LEFT_OUT = (*_PNG_TEXTS, b"eXIf", b"tIME")
 _WEBP_LEFT_OUT = (b"EXIF", b"XMP ")
 _WEBP_FLAGS = {b"EXIF": 0b1000, b"XMP ": 0b100}
 
+_EXIF_ITEM = b"Exif"
+_BLANKED_ITEMS = (_EXIF_ITEM, b"mime", b"uri ")
+_BLANKED_BOXES = (b"free", b"skip", b"uuid", b"udta")
+_NO_EXIF = bytes(4) + b"II*\x00\x08\x00\x00\x00" + bytes(6)
+"""An item of EXIF that says nothing: where its TIFF begins, and that without entries."""
+
 
 def without_metadata(photo: bytes) -> bytes | None:
-    """Return a JPEG, PNG or WebP photo without metadata; None where its parts can't be told apart.
+    """Return a JPEG, PNG, WebP, AVIF or HEIC photo without metadata; None where its parts can't be told apart.
 
     The photo has been decoded once, so that it is one is known.
     """
@@ -43,6 +51,8 @@ def without_metadata(photo: bytes) -> bytes | None:
             return b"".join(_png(photo))
         if photo[:4] == b"RIFF" and photo[8:12] == b"WEBP":
             return _webp(photo, _exif(photo))
+        if photo[4:8] == b"ftyp":
+            return _boxed(photo)
     except (struct.error, IndexError, OSError, SyntaxError, ValueError):
         return None
     return None
@@ -123,3 +133,20 @@ def _webp(photo: bytes, exif: bytes) -> bytes:
         kept.append(struct.pack("<4sI", b"EXIF", len(exif)) + exif + bytes(len(exif) % 2))
     body = b"WEBP" + b"".join(kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _boxed(photo: bytes) -> bytes:
+    """Blank what says something of a HEIC or AVIF photo; its parts stay in place, as others tell where they are.
+
+    How it is turned stands in a box of its own.
+    """
+    blanked = bytearray(photo)
+    for item in items(photo):
+        if item.kind in _BLANKED_ITEMS:
+            for start, end in item.extents:
+                blank = _NO_EXIF if item.kind == _EXIF_ITEM and (start, end) == item.extents[0] else b""
+                blanked[start:end] = blank[: end - start].ljust(end - start, b"\x00")
+    for kind, start, end in boxes(photo, 0, len(photo)):
+        if kind in _BLANKED_BOXES:
+            blanked[start:end] = bytes(end - start)
+    return bytes(blanked)

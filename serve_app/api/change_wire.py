@@ -84,7 +84,7 @@ class ImageBody(Sent):
     image_id: ImageId | None = Field(None, description="default: made of the product's id and of `url` or the file")
     url: str | None = Field(None, pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://", max_length=4000, description="https or http")
     image: Annotated[bytes | None, BeforeValidator(_file, json_schema_input_type=str)] = Field(
-        None, description="the file, a JPEG, PNG or WebP, as base64"
+        None, description="the file, a JPEG, PNG, WebP, AVIF or HEIC, as base64"
     )
 
     @model_validator(mode="after")

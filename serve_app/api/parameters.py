@@ -250,5 +250,5 @@ def first_message(error: ValidationError) -> str:
 def body_schema() -> dict[str, Any]:
     """Return the schema of a JSON body."""
     schema = schema_of(Parameters)
-    image = {"type": "string", "contentEncoding": "base64", "description": "a JPEG, PNG or WebP photo"}
+    image = {"type": "string", "contentEncoding": "base64", "description": "a JPEG, PNG, WebP, AVIF or HEIC photo"}
     return {**schema, "title": "Search", "properties": {"image": image, **schema["properties"]}}

@@ -74,11 +74,16 @@ def _problem(status: int, code: str, detail: str, request_id: str, retry_ms: int
         type=f"urn:shoplens:problem:{code}",
         title=http.HTTPStatus(status).phrase,
         status=status,
-        detail=detail,
+        detail=writable(detail),
         code=code,
         request_id=request_id,
         retry_after_ms=retry_ms,
     )
+
+
+def writable(text: str) -> str:
+    """Return a text that UTF-8 can hold: JSON lets callers send halves of characters."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def install(app: FastAPI, count: Callable[[str], None]) -> None:

@@ -32,6 +32,7 @@ ACCEPT_LANGUAGE = "Accept-Language"
 _STATUSES = {
     400: "empty_body",
     404: "unknown_product",
+    408: "upload_timeout",
     410: "photo_expired",
     413: "photo_too_large, too_many_pixels",
     415: "unsupported_type",
@@ -51,8 +52,8 @@ def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return keys.PROBLEMS | described
 
 
-PROBLEMS = problems_of(400, 410, 413, 415, 422, 500, 503, 504)
-_PHOTO = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP"}
+PROBLEMS = problems_of(400, 408, 410, 413, 415, 422, 500, 503, 504)
+_PHOTO = {"type": "string", "format": "binary", "description": "JPEG, PNG, WebP, AVIF or HEIC"}
 _BODY = {
     "parameters": query_documentation(),
     "requestBody": {

@@ -32,7 +32,7 @@ AT_ONCE = 4
 """Searches of one request that are in work at a time: the others of it fill no queue."""
 ONE_ONLY = ("token", "cursor")
 """Parameters that belong to one search, and so to none of the query string."""
-_PROBLEMS = problems_of(400, 413, 415, 422, 500)
+_PROBLEMS = problems_of(400, 408, 413, 415, 422, 500)
 _BODY = {
     "parameters": query_documentation(but=ONE_ONLY),
     "requestBody": {

@@ -14,7 +14,7 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from serve_app.errors import BadParameter, EmptyBody, PhotoTooLarge, UnsupportedType
+from serve_app.errors import BadParameter, EmptyBody, PhotoTooLarge, UnsupportedType, UploadTimeout
 
 FIELD = "photo"
 FORM = "multipart/form-data"
@@ -25,6 +25,22 @@ FRAMING_BYTES = 16 * 1024
 
 ON_THE_LOOP_BYTES = 256 * 1024
 """Larger bodies of JSON are taken apart in a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Say how slowly a body may come, `longest_s` at most: each one that is being read takes the place of another."""
+
+    patience_s: float = 10.0
+    slowest_bytes_s: float = 8 * 1024
+    longest_s: float = 120.0
+
+    def allowed_s(self, received: int) -> float:
+        """Return how long after its start the next part of a body may come."""
+        return min(self.patience_s + received / self.slowest_bytes_s, self.longest_s)
+
+
+PACE = Pace()
 
 
 class _InMemoryParser(MultiPartParser):
@@ -43,7 +59,7 @@ class Upload:
 async def read_upload(request: Request, max_bytes: int) -> Upload:
     """Read a multipart field `photo`, a photo that is the whole body, or JSON whose `image` is base64.
 
-    Raises EmptyBody, PhotoTooLarge (as soon as it is known), UnsupportedType and BadParameter.
+    Raises EmptyBody, PhotoTooLarge (as soon as it is known), UploadTimeout, UnsupportedType and BadParameter.
     """
     length = request.headers.get("content-length", "")
     if length == "0" or (not length and "transfer-encoding" not in request.headers):
@@ -63,7 +79,7 @@ async def read_upload(request: Request, max_bytes: int) -> Upload:
 
 
 async def read_json(request: Request, max_bytes: int) -> Any:
-    """Read a body that is JSON; raises EmptyBody, UnsupportedType, BadParameter and PhotoTooLarge.
+    """Read a body that is JSON; raises EmptyBody, UnsupportedType, BadParameter, UploadTimeout and PhotoTooLarge.
 
     It may be as large as one that holds a photo.
     """
@@ -154,10 +170,25 @@ async def _bounded(request: Request, allowed_bytes: int, max_bytes: int) -> Asyn
     if length.isdecimal() and int(length) > allowed_bytes + FRAMING_BYTES:
         raise _too_large(max_bytes)
     received = 0
-    async for chunk in request.stream():
+    async for chunk in in_time(request.stream()):
         received += len(chunk)
         if received > allowed_bytes + FRAMING_BYTES:
             raise _too_large(max_bytes)
+        yield chunk
+
+
+async def in_time(chunks: AsyncGenerator[bytes, None], pace: Pace = PACE) -> AsyncGenerator[bytes, None]:
+    """Yield the chunks while they come fast enough; raises UploadTimeout."""
+    started_s, received = asyncio.get_running_loop().time(), 0
+    while True:
+        try:
+            async with asyncio.timeout_at(started_s + pace.allowed_s(received)):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise UploadTimeout("the body comes too slowly; send it again over a better connection") from error
+        received += len(chunk)
         yield chunk
 
 

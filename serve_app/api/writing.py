@@ -30,7 +30,7 @@ from serve_app.api.change_wire import (
 )
 from serve_app.api.examples import BATCHES, PRODUCTS
 from serve_app.api.keys import Guard
-from serve_app.api.problems import refusal_response, request_id_of
+from serve_app.api.problems import refusal_response, request_id_of, writable
 from serve_app.api.products import PATH
 from serve_app.api.schemas import schema_of
 from serve_app.api.search import problems_of
@@ -47,7 +47,7 @@ Work = Callable[[int], Awaitable[tuple[Sequence[Changed], Response]]]
 BATCH_PATH = "/v1/products:batch"
 KEY, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
 _KEY = re.compile(r"[!-~]{1,255}")
-_PROBLEMS = problems_of(400, 413, 415, 422, 500, 502, 503, 504)
+_PROBLEMS = problems_of(400, 408, 413, 415, 422, 500, 502, 503, 504)
 _KEY_PARAMETER = {
     "name": KEY,
     "in": "header",
@@ -127,7 +127,7 @@ def _change(item: Any) -> Change | Changed:
         return read_item(item)
     except BadParameter as error:
         named = item.get("product_id") if isinstance(item, dict) else None
-        return Changed(named[:200] if isinstance(named, str) else "", 0, refusal=Refusal.of(error))
+        return Changed(writable(named[:200]) if isinstance(named, str) else "", 0, refusal=Refusal.of(error))
 
 
 async def _write_all(service: Service, items: Sequence[Change | Changed], at_ms: int) -> list[Changed]:

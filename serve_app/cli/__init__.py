@@ -179,7 +179,7 @@ def plan_(
 
 @app.command()
 def search(
-    photo: Annotated[Path, typer.Argument(help="JPEG, PNG or WebP.")],
+    photo: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP, AVIF or HEIC.")],
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     top_k: Annotated[int, typer.Option(help="Products per list.", min=1, max=100)] = 10,

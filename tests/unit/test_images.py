@@ -1,13 +1,20 @@
 import io
+import re
+import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 from serve_app.domain import WHOLE_BOX, Box
 from serve_app.errors import EmptyBody, NotAnImage, TooManyPixels, Truncated, UnsupportedType
-from serve_app.images import cut, cut_all, decode
+from serve_app.images import WORKING_SIDE_PX, _draft_size, _kept_transform, cut, cut_all, decode
+
+register_heif_opener()
 
 RED, GREEN, WHITE = (220, 30, 30), (30, 200, 40), (255, 255, 255)
 
@@ -44,7 +51,7 @@ def near(pixel, colour, tolerance: int = 6) -> bool:
     return bool(np.all(np.abs(pixel.astype(int) - colour) <= tolerance))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "HEIF"])
 def test_photo_of_each_kind_is_decoded(kind):
     photo = decode(encoded(two_colours(), kind))
     assert photo.pixels.shape == (20, 40, 3)
@@ -146,7 +153,9 @@ def test_no_boxes_give_no_crops():
         (encoded(two_colours(), "GIF"), UnsupportedType),
         (encoded(two_colours(), "TIFF"), UnsupportedType),
         (encoded(two_colours(), "BMP"), UnsupportedType),
-        (b"\x00\x00\x00\x18ftypheic" + b"\x00" * 40, UnsupportedType),
+        (b"\x00\x00\x00\x18ftypheic" + b"\x00" * 40, Truncated),
+        (b"\x00\x00\x00\x18ftypavif" + b"\x00" * 40, Truncated),
+        (b"\x00\x00\x00\x18ftypisom" + b"\x00" * 40, UnsupportedType),
         (b"%PDF-1.7", UnsupportedType),
         (encoded(two_colours(400, 400), "JPEG")[:600], Truncated),
         (encoded(two_colours(400, 400), "JPEG")[:30], Truncated),
@@ -170,3 +179,90 @@ def test_png_header_that_claims_a_huge_size_is_refused():
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     with pytest.raises(TooManyPixels):
         decode(bytes(data))
+
+
+def claiming(data: bytes, width: int, height: int) -> bytes:
+    """Let the boxes of an AVIF or HEIC file claim another size than its frames have."""
+    claimed = bytearray(data)
+    for found in re.finditer(b"ispe", data):
+        struct.pack_into(">II", claimed, found.end() + 4, width, height)
+    return bytes(claimed)
+
+
+def test_turn_of_an_avif_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = decode(encoded(two_colours(), "AVIF", exif=exif))
+    assert (photo.width, photo.height) == (20, 40)
+    assert near(photo.pixels[5, 10], RED, 12)
+
+
+def test_turn_of_a_heic_stands_in_its_boxes_and_not_in_its_exif():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = decode(encoded(two_colours(), "HEIF", exif=exif))
+    assert (photo.width, photo.height) == (40, 20)
+
+
+def test_first_picture_of_an_animated_avif_is_the_photo():
+    film = encoded(two_colours(), "AVIF", save_all=True, append_images=[Image.new("RGB", (40, 20), WHITE)])
+    assert film[8:12] == b"avis"
+    assert near(decode(film).pixels[10, 5], RED, 12)
+
+
+def test_avif_is_as_large_as_its_frames():
+    small = claiming(encoded(two_colours(2000, 2000), "AVIF", speed=10), 100, 100)
+    assert Image.open(io.BytesIO(small)).size == (100, 100)
+    with pytest.raises(TooManyPixels, match="4,000,000"):
+        decode(small)
+
+
+def test_transparent_avif_counts_twice_and_is_decoded():
+    clear = Image.new("RGBA", (1500, 1200), (*RED, 0))
+    assert near(decode(encoded(clear, "AVIF", speed=10)).pixels[10, 5], WHITE)
+
+
+def test_heic_of_other_frames_than_it_says_is_refused():
+    with pytest.raises(Truncated):
+        decode(claiming(encoded(two_colours(200, 200), "HEIF"), 20, 20))
+
+
+def test_jpeg_that_never_ends_refining_is_refused():
+    data = encoded(Image.new("L", (640, 480), 99), "JPEG", progressive=True)
+    end = data.rindex(b"\xff\xd9")
+    scan = data[data.rindex(b"\xff\xda") : end]
+    assert decode(data[:end] + scan * 90 + data[end:]).width == 640
+    with pytest.raises(TooManyPixels, match="100 times"):
+        decode(data[:end] + scan * 101 + data[end:])
+
+
+def test_what_follows_a_jpeg_is_no_scan_of_it():
+    assert decode(encoded(two_colours(), "JPEG") + b"\xff\xda\x00\x02" * 200).width == 40
+
+
+def test_heic_without_its_reader_is_refused_with_what_is_missing():
+    program = (
+        "import sys; sys.modules['pillow_heif'] = None\n"
+        "from serve_app.images import decode\n"
+        "from serve_app.errors import UnsupportedType\n"
+        "try: decode(bytes(4) + b'ftypheic' + bytes(40))\n"
+        "except UnsupportedType as error: print(error.message)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "pillow-heif" in said
+
+
+def test_large_colour_profiles_are_not_kept():
+    before = _kept_transform.cache_info().currsize
+    for filler in range(3):
+        decode(encoded(two_colours(), "JPEG", icc_profile=linear_grey_profile() + bytes([filler]) * 70_000))
+    assert _kept_transform.cache_info().currsize == before
+
+
+@pytest.mark.parametrize(("size", "least"), [((4032, 3024), 2), ((8064, 6048), 4)])
+def test_jpeg_of_a_phone_is_decoded_at_a_reduced_scale(size, least):
+    """At half of the side a decoder transforms a quarter of the samples, at a quarter a sixteenth."""
+    file = Image.open(io.BytesIO(encoded(Image.new("RGB", size, RED), "JPEG")))
+    file.draft(None, _draft_size(file.size))
+    assert size[0] / file.width == least
+    assert max(file.size) >= WORKING_SIDE_PX
