@@ -163,7 +163,7 @@ def _export(weights: Path, kind: Format, side_px: int) -> None:
     from serve_app.detector import set_switches
 
     set_switches(weights)
-    from ultralytics import YOLO
+    from ultralytics.models.yolo.model import YOLO
 
     network: Any = YOLO(str(weights))
     # `nms=False` keeps the one-to-one head, where the format can hold what it does.

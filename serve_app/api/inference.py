@@ -49,11 +49,11 @@ MODEL = "/v2/models/{name}"
 VERSION = MODEL + "/versions/{version}"
 PLATFORM = "pytorch"
 _TOLD_HEADERS = ("Retry-After", "WWW-Authenticate")
-_REFUSED = {
+_REFUSED: dict[int | str, dict[str, Any]] = {
     status: {"model": InferenceProblem, "description": "What went wrong"}
     for status in (400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504)
 }
-_UNKNOWN = {404: _REFUSED[404]}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {404: _REFUSED[404]}
 _BODY = {"requestBody": {"required": True, "content": {JSON: {"schema": schema_of(InferenceBody)}}}}
 
 Infer = Callable[[tuple[bytes, ...]], Awaitable[list[OutputWire]]]
