@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps
 
 from serve_app.config import Config
-from serve_app.domain import WHOLE_BOX, Box, Source
-from serve_app.errors import BadInput
+from serve_app.domain import PATIENT, WHOLE_BOX, Box, Crops, Embedding, Source, Terms
+from serve_app.errors import BadInput, BadManifest
 from serve_app.evaluation.gallery import Gallery, read_gallery
 from serve_app.evaluation.memory_index import MemoryIndex
 from serve_app.evaluation.models import Models
@@ -23,7 +22,7 @@ from serve_app.evaluation.offline import shelve
 from serve_app.evaluation.photos import Photos
 from serve_app.images import decode
 from serve_app.objects import Focus, choose_objects
-from serve_app.pipeline import Embedded, Pipeline, Query
+from serve_app.pipeline import Embedded, Pipeline, Query, SearcherStage
 from serve_app.stages import BatchedEmbedder, WholePhoto
 
 QUALITY = 90
@@ -74,6 +73,8 @@ async def _compare(
     gallery: Gallery, index: MemoryIndex, photos: int, models: Models, config: Config, files: Photos
 ) -> list[Likeness]:
     embedder = BatchedEmbedder(models.embedder, config.embedder)
+    whole = WholePhoto(config.limits.max_pixels)
+    rows = config.searcher.candidates_per_product
     likenesses = []
     try:
         for entry in gallery.entries[:photos]:
@@ -83,10 +84,12 @@ async def _compare(
             except BadInput:
                 continue
             # A photo would find itself, whatever is done to it.
-            flow = Remembering(config, embedder, index, entry.image_id)
-            likenesses.append(await flow.likeness(photo, box))
+            both = BothWays(whole, embedder, index.without([entry.image_id]), rows)
+            likenesses.append(await both.likeness(photo, box))
     finally:
         await embedder.close()
+    if not likenesses:
+        raise BadManifest("none of the set's photos could be read")
     return likenesses
 
 
@@ -96,18 +99,17 @@ def _box(photo: bytes, models: Models) -> Box:
     return best[0].box if best else MIDDLE
 
 
-class Remembering:
-    """Search as the service does, and keep the embedding."""
+class BothWays:
+    """Search with a box of a photo, and with that box as a phone sends it, as the service does."""
 
-    def __init__(self, config: Config, embedder: BatchedEmbedder, index: MemoryIndex, left_out: str) -> None:
+    def __init__(self, whole: WholePhoto, embedder: BatchedEmbedder, searcher: SearcherStage, rows: int) -> None:
         self._embedder = embedder
         self._last: Embedded | None = None
-        whole = WholePhoto(config.limits.max_pixels)
-        rows = config.searcher.candidates_per_product
-        self._pipeline = Pipeline(whole, self, index.without([left_out]), rows_per_product=rows)
+        self._pipeline = Pipeline(whole, self, searcher, rows_per_product=rows)
 
-    async def embed(self, crops: np.ndarray, terms: object = None) -> Embedded:  # type: ignore[type-arg]
-        self._last = await self._embedder.embed(crops)
+    async def embed(self, crops: Crops, terms: Terms = PATIENT) -> Embedded:
+        """Embed, and keep it: an answer does not hold what was searched with."""
+        self._last = await self._embedder.embed(crops, terms)
         return self._last
 
     async def likeness(self, photo: bytes, box: Box) -> Likeness:
@@ -116,7 +118,7 @@ class Remembering:
         sent, same = await self._search(crop, Focus(boxes=(WHOLE_BOX,), source=Source.DEVICE))
         return Likeness(float(cut @ sent), len(set(products) & set(same)), len(crop))
 
-    async def _search(self, photo: bytes, focus: Focus) -> tuple[np.ndarray, list[str]]:  # type: ignore[type-arg]
+    async def _search(self, photo: bytes, focus: Focus) -> tuple[Embedding, list[str]]:
         answer = await self._pipeline.run(photo, Query(top_k=TOP_K, focus=focus))
         assert self._last is not None
         return self._last.embeddings[0], [hit.product_id for hit in answer.lists[0].products or ()]

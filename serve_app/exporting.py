@@ -48,7 +48,13 @@ NEEDED: Mapping[Format, tuple[str, ...]] = {
     Format.LITERT: ("litert_torch", "ai_edge_litert"),
     Format.COREML: ("coremltools",),
 }
-"""Modules of the extra `export`."""
+"""Modules of the extras `export` and `export-litert`."""
+EXTRA = "pip install 'shoplens[export]'"
+BRINGS: Mapping[Format, str] = {
+    # Its requirements and pydantic's contradict each other (pyproject.toml).
+    Format.LITERT: "pip install --no-deps --require-hashes -r scripts/locks/export.txt",
+}
+"""What to run, where that is not the extra."""
 NUMPY_OF_COREML: Version = (2, 4)
 """coremltools 9 fails from this numpy on: https://github.com/apple/coremltools/issues/2633."""
 
@@ -79,7 +85,7 @@ def check_means(kind: Format, is_there: Callable[[str], bool], version: Callable
     """Raise BadConfig where a package that a format needs is missing, or can't do it."""
     for module in NEEDED[kind]:
         if not is_there(module):
-            raise BadConfig(f"{kind} needs {module}, which is not installed; pip install 'shoplens[export]' brings it")
+            raise BadConfig(f"{kind} needs {module}, which is not installed; {BRINGS.get(kind, EXTRA)} brings it")
     numpy = version("numpy")
     if kind is Format.COREML and tuple(int(part) for part in numpy.split(".")[:2]) >= NUMPY_OF_COREML:
         raise BadConfig(
@@ -157,7 +163,7 @@ def _export(weights: Path, kind: Format, side_px: int) -> None:
     from serve_app.detector import set_switches
 
     set_switches(weights)
-    from ultralytics import YOLO
+    from ultralytics.models.yolo.model import YOLO
 
     network: Any = YOLO(str(weights))
     # `nms=False` keeps the one-to-one head, where the format can hold what it does.

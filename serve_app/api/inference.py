@@ -22,6 +22,7 @@ from serve_app.api.schemas import schema_of
 from serve_app.api.service import Service
 from serve_app.api.tensors import (
     IMAGE,
+    MOST_PHOTOS,
     InferenceBody,
     InferenceProblem,
     InferenceWire,
@@ -47,14 +48,12 @@ log = logging.getLogger(__name__)
 MODEL = "/v2/models/{name}"
 VERSION = MODEL + "/versions/{version}"
 PLATFORM = "pytorch"
-MOST_EMBEDDED = 10
-"""Photos of one request to the embedder: as many as the objects of one search."""
 _TOLD_HEADERS = ("Retry-After", "WWW-Authenticate")
-_REFUSED = {
+_REFUSED: dict[int | str, dict[str, Any]] = {
     status: {"model": InferenceProblem, "description": "What went wrong"}
     for status in (400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504)
 }
-_UNKNOWN = {404: _REFUSED[404]}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {404: _REFUSED[404]}
 _BODY = {"requestBody": {"required": True, "content": {JSON: {"schema": schema_of(InferenceBody)}}}}
 
 Infer = Callable[[tuple[bytes, ...]], Awaitable[list[OutputWire]]]
@@ -97,7 +96,7 @@ def models_of(service: Service) -> dict[str, Model]:
     embedded = (TensorWire(name="embedding", datatype="FP32", shape=[-1, EMBEDDING_DIM]),)
     return {
         "detector": Model("detector", DETECTOR_SHA256[:12], "Detector", 1, found, see),
-        "embedder": Model("embedder", service.fingerprint, "Embedder", MOST_EMBEDDED, embedded, embed),
+        "embedder": Model("embedder", service.fingerprint, "Embedder", MOST_PHOTOS, embedded, embed),
     }
 
 

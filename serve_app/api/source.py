@@ -9,6 +9,7 @@ from functools import lru_cache
 from importlib import metadata
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from serve_app import __version__
 from serve_app.config import PageConfig
@@ -58,4 +59,4 @@ def _licences() -> dict[str, Traversable | bytes]:
     except metadata.PackageNotFoundError:
         return {}
     kept = [path for path in installed.files or () if "licenses" in path.parts or path.name == "METADATA"]
-    return {path.name: path.read_binary() for path in kept if path.locate().is_file()}
+    return {path.name: path.read_binary() for path in kept if Path(path.locate()).is_file()}

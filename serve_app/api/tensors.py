@@ -15,6 +15,8 @@ from serve_app.errors import BadParameter, EmptyBody, PhotoTooLarge
 IMAGE = "image"
 BINARY = ("binary_data", "binary_data_output")
 """Parameters of an extension that sends tensors as bytes after the JSON, which is not spoken here."""
+MOST_PHOTOS = 10
+"""Of one request: as many as the objects of one search."""
 DIGITS = 8
 """Decimals of a float32 that is below 1."""
 
@@ -30,7 +32,7 @@ class InputTensor(_Given):
     shape: list[int] = Field(max_length=2, description="[n], or [n, 1]")
     datatype: str = Field(description="`BYTES`")
     parameters: dict[str, Any] = Field({}, description="not read")
-    data: list[str] = Field(description="JPEG, PNG or WebP photos, as base64")
+    data: list[str] = Field(max_length=MOST_PHOTOS, description="JPEG, PNG or WebP photos, as base64")
 
 
 class WantedOutput(_Given):

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 NOTICE = (ROOT / "NOTICE").read_text(encoding="utf-8")
 NAMED = dict(re.findall(r"^  ([a-z0-9-]+) +(\S.*)$", NOTICE, re.M))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCKS = ("serve", "import", "train", "test")
+LOCKS = ("serve", "import", "export", "train", "test")
 
 
 def locked(name: str) -> set[str]:
