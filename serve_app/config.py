@@ -383,6 +383,28 @@ class MarketConfig(Section):
         return language
 
 
+class FeedbackConfig(Section):
+    """What is kept of searches and of what shoppers did with them."""
+
+    enabled: bool = Field(False, description="log which products searches show, and take POST /v1/feedback")
+    folder: str | None = Field(
+        None,
+        description="folder, s3:// or gs:// prefix of the log, shared by replicas; default: DATA_DIR/feedback",
+    )
+    flush_s: float = Field(
+        300, gt=0, description="seconds until what was logged is in a file; a killed replica loses as much"
+    )
+    rows_per_file: int = Field(10_000, ge=1, description="lists and acts that are written together before that")
+    kept_days: float = Field(90, gt=0, description="days that the log is kept")
+    max_bytes: int = Field(2**30, ge=1, description="bytes of the log that are kept; the oldest files go first")
+    max_files: int = Field(20_000, ge=1, description="files of the log, and of crops, that are kept")
+    keep_crops: bool = Field(
+        False, description="keep what was searched with where feedback comes with the shopper's `consent`"
+    )
+    crops_kept_days: float = Field(30, gt=0, description="days that such a crop is kept")
+    crops_max_bytes: int = Field(2**30, ge=1, description="bytes of crops that are kept; the oldest go first")
+
+
 class PageConfig(Section):
     """The page that shoppers search on, at /."""
 
@@ -437,6 +459,7 @@ class Config(BaseSettings):
     feed: FeedConfig = FeedConfig()
     market: MarketConfig = MarketConfig()
     page: PageConfig = PageConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
 
     @model_validator(mode="after")
     def _ingress_refuses_first(self) -> Self:
