@@ -112,8 +112,19 @@ class DetectorConfig(ModelStageConfig):
 
 class EmbedderConfig(ModelStageConfig):
     head: Path | None = Field(None, description="a head of your own (safetensors); default: the starter head")
+    model: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{12}$",
+        description="fingerprint of a registered model, in place of `head`: what `shoplens model promote` rolls out",
+    )
     threads: int = Field(2, ge=1, description="CPU threads the model computes with; its work is twice the detector's")
     max_batch: int = Field(16, ge=1, description="most crops in one batch")
+
+    @model_validator(mode="after")
+    def _is_one_model(self) -> Self:
+        if self.head is not None and self.model is not None:
+            raise ValueError("head and model name two embedders; set one of them")
+        return self
 
 
 class SearchParams(Section):
@@ -405,6 +416,14 @@ class FeedbackConfig(Section):
     crops_max_bytes: int = Field(2**30, ge=1, description="bytes of crops that are kept; the oldest go first")
 
 
+class ModelsConfig(Section):
+    """Where models are registered."""
+
+    registry: str | None = Field(
+        None, description="folder, s3:// or gs:// prefix of registered models; default: DATA_DIR/models"
+    )
+
+
 class PageConfig(Section):
     """The page that shoppers search on, at /."""
 
@@ -460,6 +479,7 @@ class Config(BaseSettings):
     market: MarketConfig = MarketConfig()
     page: PageConfig = PageConfig()
     feedback: FeedbackConfig = FeedbackConfig()
+    models: ModelsConfig = ModelsConfig()
 
     @model_validator(mode="after")
     def _ingress_refuses_first(self) -> Self:

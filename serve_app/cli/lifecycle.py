@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from serve_app.cli.local import milvus_uri
 from serve_app.collection import IndexInfo
 from serve_app.config import Config
-from serve_app.weights.loader import embedder_files, fingerprint
+from serve_app.weights.chosen import model_of
 
 if TYPE_CHECKING:
     from serve_app.milvus.client import Client
@@ -37,7 +37,7 @@ class _Site:
 def _site(config: Config, console: Console) -> Iterator[_Site]:
     from serve_app.milvus.client import connect
 
-    model = fingerprint(embedder_files(config.embedder.head))
+    model = model_of(config)
     with milvus_uri(config, console) as uri, closing(connect(config.milvus, uri)) as client:
         yield _Site(client, uri, model)
 
@@ -138,7 +138,7 @@ def _embed(
     with _site(config, console) as site:
         target = targets.read(site.client, config.catalogue, collection)
         if target.fingerprint != site.model:
-            raise BadConfig(f"{collection} is for the model {target.fingerprint}; embedder.head names {site.model}")
+            raise BadConfig(f"{collection} is for the model {target.fingerprint}; the settings name {site.model}")
         filling.open_target(site.client, site.uri, config.milvus, config.catalogue, collection, force=force)
         import_catalogue(config, Options(str(manifest), address=address, collection=collection), console)
         targets.Marks(site.client, config.catalogue).clear_before(collection, now_ms)
