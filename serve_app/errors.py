@@ -43,7 +43,9 @@
         ├── NoKubeconfig
         ├── RightMissing
         ├── NotInstalled
-        └── RolloutFailed
+        ├── RolloutFailed
+        ├── GateClosed
+        └── RolledBack
 
 Every error takes one positional message, so that it survives pickling between processes.
 The message says what is wrong and, where there is a way on, what to do.
@@ -284,6 +286,18 @@ class RolloutFailed(SetupError):
     """What was installed will not come to run by waiting."""
 
     code = "rollout_failed"
+
+
+class GateClosed(SetupError):
+    """A new model finds less than the old one, or nothing tells that it doesn't."""
+
+    code = "gate_closed"
+
+
+class RolledBack(SetupError):
+    """A new model did worse in service, and the old one is back."""
+
+    code = "rolled_back"
 
 
 def error_of(code: str) -> type[ShoplensError] | None:
