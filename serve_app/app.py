@@ -18,7 +18,7 @@ from serve_app import deployments
 from serve_app.config import Config, StageConfig
 from serve_app.errors import StageUnavailable
 from serve_app.scaling import Aims
-from serve_app.weights.loader import embedder_files, fingerprint
+from serve_app.weights.chosen import model_of
 
 APPLICATION = "shoplens"
 LOGICAL_CPUS = 4
@@ -160,7 +160,7 @@ def _composed(config: Config, args: dict[str, Any]) -> Application:
         made: Deployment = serve.deployment(**options[cls.__name__])(cls)
         return made
 
-    model = fingerprint(embedder_files(config.embedder.head))
+    model = model_of(config)
     return deployment(deployments.Ingress).bind(
         args,
         model,

@@ -112,8 +112,19 @@ class DetectorConfig(ModelStageConfig):
 
 class EmbedderConfig(ModelStageConfig):
     head: Path | None = Field(None, description="a head of your own (safetensors); default: the starter head")
+    model: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{12}$",
+        description="fingerprint of a registered model, in place of `head`: what `shoplens model promote` rolls out",
+    )
     threads: int = Field(2, ge=1, description="CPU threads the model computes with; its work is twice the detector's")
     max_batch: int = Field(16, ge=1, description="most crops in one batch")
+
+    @model_validator(mode="after")
+    def _is_one_model(self) -> Self:
+        if self.head is not None and self.model is not None:
+            raise ValueError("head and model name two embedders; set one of them")
+        return self
 
 
 class SearchParams(Section):
@@ -383,6 +394,36 @@ class MarketConfig(Section):
         return language
 
 
+class FeedbackConfig(Section):
+    """What is kept of searches and of what shoppers did with them."""
+
+    enabled: bool = Field(False, description="log which products searches show, and take POST /v1/feedback")
+    folder: str | None = Field(
+        None,
+        description="folder, s3:// or gs:// prefix of the log, shared by replicas; default: DATA_DIR/feedback",
+    )
+    flush_s: float = Field(
+        300, gt=0, description="seconds until what was logged is in a file; a killed replica loses as much"
+    )
+    rows_per_file: int = Field(10_000, ge=1, description="lists and acts that are written together before that")
+    kept_days: float = Field(90, gt=0, description="days that the log is kept")
+    max_bytes: int = Field(2**30, ge=1, description="bytes of the log that are kept; the oldest files go first")
+    max_files: int = Field(20_000, ge=1, description="files of the log, and of crops, that are kept")
+    keep_crops: bool = Field(
+        False, description="keep what was searched with where feedback comes with the shopper's `consent`"
+    )
+    crops_kept_days: float = Field(30, gt=0, description="days that such a crop is kept")
+    crops_max_bytes: int = Field(2**30, ge=1, description="bytes of crops that are kept; the oldest go first")
+
+
+class ModelsConfig(Section):
+    """Where models are registered."""
+
+    registry: str | None = Field(
+        None, description="folder, s3:// or gs:// prefix of registered models; default: DATA_DIR/models"
+    )
+
+
 class PageConfig(Section):
     """The page that shoppers search on, at /."""
 
@@ -443,6 +484,8 @@ class Config(BaseSettings):
     feed: FeedConfig = FeedConfig()
     market: MarketConfig = MarketConfig()
     page: PageConfig = PageConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
+    models: ModelsConfig = ModelsConfig()
 
     @model_validator(mode="after")
     def _ingress_refuses_first(self) -> Self:

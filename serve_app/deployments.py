@@ -27,7 +27,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from serve_app import telemetry
 from serve_app.admission import Admission
 from serve_app.api.service import IndexView
-from serve_app.callers import make_access
+from serve_app.callers import Caller, make_access
 from serve_app.catalogue.products import ProductWriter
 from serve_app.catalogue.staged import StageModels
 from serve_app.changes import Change, Changed
@@ -42,6 +42,8 @@ from serve_app.errors import (
     IndexMissing,
     ShoplensError,
 )
+from serve_app.feedback.log import FeedbackLog
+from serve_app.feedback.records import Feedback
 from serve_app.filters import Filter
 from serve_app.inference import Inference
 from serve_app.limiting import Quotas
@@ -255,6 +257,7 @@ class Ingress:
         self.quotas = Quotas(store, config.store.timeout_s)
         photos = Photos(store, config.store.timeout_s)
         paging = Paging(pipeline, stages, photos, fingerprint)
+        self._feedback = FeedbackLog(config, photos)
         self._sessions = Sessions(pipeline, photos, paging, signing_key(config.store))
         self._products = Products(pipeline, stages, fingerprint)
         self._inference = Inference(stages, embedding)
@@ -281,6 +284,7 @@ class Ingress:
         )
         self._meter = LoopMeter(time.monotonic(), time.process_time())
         self._watching = asyncio.get_running_loop().create_task(self._watch())
+        self._logging = asyncio.get_running_loop().create_task(self._feedback.run())
 
     def reconfigure(self, bounds: dict[str, dict[str, int]]) -> None:
         """Take other bounds of the stages' replicas without a restart: Serve calls this with `user_config`."""
@@ -338,6 +342,16 @@ class Ingress:
 
     def is_there(self, stage: str) -> bool:
         return stage in self._running or stage in self._stages.from_zero
+
+    def show(self, owner: str, request_id: str, answer: Answer, *, further: bool = False, like: str = "") -> None:
+        self._feedback.show(owner, request_id, answer, further=further, like=like)
+
+    async def feedback(self, caller: Caller, feedback: Feedback) -> bool:
+        return await self._feedback.take(caller.owner, caller.role, feedback)
+
+    async def __del__(self) -> None:
+        self._logging.cancel()
+        await self._feedback.flush()
 
     async def _admitted(
         self, work: Callable[[Terms], Awaitable[T]], bulk: bool = False, *, needs_index: bool = True

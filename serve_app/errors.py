@@ -46,7 +46,9 @@
         ├── NoKubeconfig
         ├── RightMissing
         ├── NotInstalled
-        └── RolloutFailed
+        ├── RolloutFailed
+        ├── GateClosed
+        └── RolledBack
 
 Every error takes one positional message, so that it survives pickling between processes.
 The message says what is wrong and, where there is a way on, what to do.
@@ -305,6 +307,18 @@ class RolloutFailed(SetupError):
     """What was installed will not come to run by waiting."""
 
     code = "rollout_failed"
+
+
+class GateClosed(SetupError):
+    """A new model finds less than the old one, or nothing tells that it doesn't."""
+
+    code = "gate_closed"
+
+
+class RolledBack(SetupError):
+    """A new model did worse in service, and the old one is back."""
+
+    code = "rolled_back"
 
 
 def error_of(code: str) -> type[ShoplensError] | None:

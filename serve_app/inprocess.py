@@ -12,7 +12,7 @@ from serve_app.milvus.searcher import MilvusSearcher
 from serve_app.pipeline import Pipeline
 from serve_app.rules_file import watch_rules
 from serve_app.stages import load_detector, load_embedder
-from serve_app.weights.loader import embedder_files, fingerprint
+from serve_app.weights.chosen import model_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Searching:
 @asynccontextmanager
 async def searching(config: Config, uri: str) -> AsyncIterator[Searching]:
     """Load the models and search Milvus at `uri` until the block ends; raises BadWeights, BadConfig."""
-    model = fingerprint(embedder_files(config.embedder.head))
+    model = model_of(config)
     async with AsyncExitStack() as stack:
         detector = load_detector(config)
         stack.push_async_callback(detector.close)

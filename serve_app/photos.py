@@ -47,13 +47,16 @@ class Photos:
         """Return a token without a photo, for a search that needed none; None where it could not be kept."""
         return await self._open(owner, {HERE: b""})
 
+    async def note(self, owner: str, name: str, parts: dict[str, bytes]) -> bool:
+        """Keep parts under a name that the caller can make again; False where they could not be kept."""
+        try:
+            return await self._presence.ask(lambda: self._store.open(owner, name, parts), self._terms())
+        except (Away, DeadlineExceeded):
+            return False
+
     async def _open(self, owner: str, parts: dict[str, bytes]) -> str | None:
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        try:
-            kept = await self._presence.ask(lambda: self._store.open(owner, token, parts), self._terms())
-        except (Away, DeadlineExceeded):
-            return None
-        return token if kept else None
+        return token if await self.note(owner, token, parts) else None
 
     async def photo(self, owner: str, token: str) -> bytes:
         """Return the photo of a token; raises PhotoExpired, or StageUnavailable where the store is away."""

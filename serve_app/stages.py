@@ -21,6 +21,7 @@ from serve_app.errors import DeadlineExceeded
 from serve_app.images import cut_all, decode, picture_hash
 from serve_app.objects import Focus, choose_objects, import_views, query_boxes
 from serve_app.pipeline import Embedded, ImageViews, Sighting
+from serve_app.weights.chosen import head_of
 
 
 class DetectorModel(Protocol):
@@ -179,6 +180,6 @@ def load_embedder(config: Config, watcher: Watcher = UNWATCHED) -> BatchedEmbedd
     from serve_app.embedder import ResNetEmbedder
 
     own = config.embedder
-    model = ResNetEmbedder(device=own.device, threads=own.threads, head=own.head)
+    model = ResNetEmbedder(device=own.device, threads=own.threads, head=head_of(config))
     model.warm_up()
     return BatchedEmbedder(model, own, watcher=watcher)

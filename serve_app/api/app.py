@@ -13,9 +13,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import __version__
-from serve_app.api import health, inference, page_routes, problems, products, search, search_batch, writing
+from serve_app.api import feedback, health, inference, page_routes, problems, products, search, search_batch, writing
 from serve_app.api.change_wire import BatchBody, ProductBody
 from serve_app.api.examples import ANSWERS
+from serve_app.api.feedback import FeedbackBody
 from serve_app.api.keys import LIMIT, POLICY, Guard, TellLimits
 from serve_app.api.parameters import Parameters
 from serve_app.api.schemas import parts_of
@@ -49,6 +50,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(search_batch.router(service, guard))
     app.include_router(products.router(service, guard))
     app.include_router(writing.router(service, guard))
+    app.include_router(feedback.router(service, guard))
     app.include_router(health.router(service, guard))
     app.include_router(inference.router(service, guard))
     app.include_router(page_routes.router(service))
@@ -72,7 +74,7 @@ class Described(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
-        for body in (Parameters, ProductBody, BatchBody, InferenceBody):
+        for body in (Parameters, ProductBody, BatchBody, InferenceBody, FeedbackBody):
             document["components"]["schemas"] |= parts_of(body)
         for (path, method), example in ANSWERS.items():
             document["paths"][path][method]["responses"]["200"]["content"][JSON]["example"] = example

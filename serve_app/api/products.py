@@ -61,7 +61,9 @@ def router(service: Service, guard: Guard) -> APIRouter:
             },
         )
         show_market(response, market)
-        return similar_answer(answer, product_id, request_id_of(request), market, parameters.facets, service.rules())
+        request_id, further = request_id_of(request), parameters.cursor is not None
+        service.show(caller.owner, request_id, answer, further=further, like=product_id)
+        return similar_answer(answer, product_id, request_id, market, parameters.facets, service.rules())
 
     @routes.get(
         PATH,

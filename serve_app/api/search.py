@@ -89,6 +89,7 @@ def router(service: Service, guard: Guard) -> APIRouter:
         service.count("ok", answer.timings_ms, answer.degraded)
         log.info("search", extra=log_fields(request_id, caller, answer, len(upload.photo or b"")))
         show_market(response, market)
+        service.show(caller.owner, request_id, answer, further=parameters.cursor is not None)
         return search_answer(answer, request_id, market, parameters.facets, service.rules())
 
     return routes

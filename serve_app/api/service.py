@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from serve_app.callers import Access
+from serve_app.callers import Access, Caller
 from serve_app.changes import Change, Changed
 from serve_app.config import PageConfig
+from serve_app.feedback.records import Feedback
 from serve_app.limiting import Quotas
 from serve_app.market import Markets
 from serve_app.pipeline import Answer, Embedded, Query, Sighting, Stored
@@ -82,6 +83,14 @@ class Service(Protocol):
 
     def is_there(self, stage: str) -> bool:
         """Tell whether a stage has a replica, or may be at zero, as far as is known."""
+        ...
+
+    def show(self, owner: str, request_id: str, answer: Answer, *, further: bool = False, like: str = "") -> None:
+        """Log what an answer shows: a page that is no first one, or products `like` this one."""
+        ...
+
+    async def feedback(self, caller: Caller, feedback: Feedback) -> bool:
+        """Log what a shopper did with an answer; return whether the crop is kept. Raises Forbidden when off."""
         ...
 
     def index(self) -> IndexView:

@@ -23,7 +23,7 @@ from serve_app.milvus import indexing
 from serve_app.milvus.client import connect
 from serve_app.milvus.tombstones import Tombstones
 from serve_app.milvus.writer import MilvusWriter, index_writer
-from serve_app.weights.loader import embedder_files, fingerprint
+from serve_app.weights.chosen import model_of
 
 RUN_AGAIN = "what was written stays; run the same import again to go on"
 
@@ -69,7 +69,7 @@ def run(
 
 
 def _run(config: Config, job: Job, uri: str, address: str | None, starting: Callable[[], None]) -> Iterator[Step]:
-    model = fingerprint(embedder_files(config.embedder.head))
+    model = model_of(config)
     settled = 0
     rest: list[Entry | Problem] = []
     with closing(connect(config.milvus, uri)) as client:
@@ -106,7 +106,7 @@ def remove_gone(config: Config, job: Job, uri: str, *, yes: bool) -> int:
     Raises TooMuchGone, before anything is removed, where that is more than `import.max_removed_share` of the feed, or
     can't be told, unless `yes`.
     """
-    model = fingerprint(embedder_files(config.embedder.head))
+    model = model_of(config)
     most = 1.0 if yes else config.importing.max_removed_share
     with closing(connect(config.milvus, uri)) as client:
         index = MilvusWriter(client, alias(config.catalogue, model), config.milvus)

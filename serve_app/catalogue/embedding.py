@@ -16,6 +16,7 @@ from serve_app.domain import Crops, Detection, Embeddings, Photo, View
 from serve_app.errors import BadWeights
 from serve_app.images import cut_all
 from serve_app.objects import import_views
+from serve_app.weights.chosen import head_of
 
 
 class DetectorModel(Protocol):
@@ -58,7 +59,7 @@ def load_models(config: Config, fingerprint: str) -> Models:
             side_px=config.detector.side_px,
             min_confidence=config.detector.min_confidence,
         )
-    embedder = ResNetEmbedder(device=options.device, threads=options.threads, head=config.embedder.head)
+    embedder = ResNetEmbedder(device=options.device, threads=options.threads, head=head_of(config))
     if embedder.fingerprint != fingerprint:
         raise BadWeights(f"this worker has the model {embedder.fingerprint}, the import is for {fingerprint}")
     return Models(detector, embedder)

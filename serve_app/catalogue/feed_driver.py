@@ -24,7 +24,7 @@ from serve_app.milvus import indexing
 from serve_app.milvus.client import connect
 from serve_app.milvus.tombstones import Tombstones
 from serve_app.milvus.writer import MilvusWriter
-from serve_app.weights.loader import embedder_files, fingerprint
+from serve_app.weights.chosen import model_of
 
 FEED = "api"
 """The feed that products are noted to be of which came over HTTP: a full feed of another name does not remove them."""
@@ -37,7 +37,7 @@ def opened(config: Config, uri: str, base: str, name: str, now: datetime) -> Ite
     `base` is the folder or URL that images are relative to, `name` the feed that rows are noted to be of. Raises
     MilvusUnavailable, DeadlineExceeded and BadWeights.
     """
-    model = fingerprint(embedder_files(config.embedder.head))
+    model = model_of(config)
     with ExitStack() as stack:
         there = stack.enter_context(_index(config, uri, model, now))
         preparer = Preparer(config, ImageReader(config, base), there.writer, _event(name, now))

@@ -17,6 +17,7 @@ from serve_app.cli.cluster import app as cluster_app
 from serve_app.cli.evaluate import app as evaluate_app
 from serve_app.cli.index import app as index_app
 from serve_app.cli.keys import app as keys_app
+from serve_app.cli.model import app as model_app
 from serve_app.cli.options import ConfigOption, DataDirOption, console
 from serve_app.cli.rates import app as rates_app
 from serve_app.config import at_address, load_config
@@ -42,6 +43,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(rates_app, name="rates")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(weights_app, name="weights")
+app.add_typer(model_app, name="model")
 app.add_typer(cluster_app, name="cluster")
 
 

@@ -98,6 +98,17 @@ def evaluate_search(config: Config, options: Options, console: Console) -> None:
         console.print(f"{options.fit} holds the curve for model {outcome.curve.model}.", markup=False)
 
 
+def compare_models(config: Config, options: Options, console: Console) -> Outcome:
+    """Let two models answer the same photos in this process, and return how the second differs; nothing is shown."""
+    options.check()
+    need_detector_weights(config)
+    gallery, _ = read_gallery(options.catalogue)
+    asked = _questions(options, gallery)
+    with Photos(config) as photos:
+        asked, runs, unusable = _offline(config, options, asked, photos, console)
+        return _outcome(options.catalogue.name, asked, runs, unusable, None, None)
+
+
 def evaluate_index(
     config: Config,
     queries: Sequence[Path],

@@ -17,11 +17,12 @@ from rich.table import Column, Table
 from serve_app.cli.local import milvus_uri
 from serve_app.collection import IndexInfo
 from serve_app.config import Config
-from serve_app.weights.loader import embedder_files, fingerprint
+from serve_app.weights.chosen import model_of
 
 if TYPE_CHECKING:
     from serve_app.milvus.client import Client
     from serve_app.milvus.targets import Target
+    from serve_app.promotion.filling import Filling
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class _Site:
 def _site(config: Config, console: Console) -> Iterator[_Site]:
     from serve_app.milvus.client import connect
 
-    model = fingerprint(embedder_files(config.embedder.head))
+    model = model_of(config)
     with milvus_uri(config, console) as uri, closing(connect(config.milvus, uri)) as client:
         yield _Site(client, uri, model)
 
@@ -138,7 +139,7 @@ def _embed(
     with _site(config, console) as site:
         target = targets.read(site.client, config.catalogue, collection)
         if target.fingerprint != site.model:
-            raise BadConfig(f"{collection} is for the model {target.fingerprint}; embedder.head names {site.model}")
+            raise BadConfig(f"{collection} is for the model {target.fingerprint}; the settings name {site.model}")
         filling.open_target(site.client, site.uri, config.milvus, config.catalogue, collection, force=force)
         import_catalogue(config, Options(str(manifest), address=address, collection=collection), console)
         targets.Marks(site.client, config.catalogue).clear_before(collection, now_ms)
@@ -158,6 +159,52 @@ def verify(
     overlap = "" if found.overlap is None else f", {found.overlap:.1%} of the products that the old one finds"
     console.print(f"{collection} is verified: {found.rows:,} rows, recall@10 {found.recall:.3f}{overlap}.")
     console.print(f"Next: shoplens index switch {collection}")
+
+
+def fill(config: Config, manifest: Path, console: Console, *, address: str | None) -> str:
+    """Let a verified index of the settings' model stand under its alias; return its collection.
+
+    What was done before is not done again: a collection is found again, embedded images are skipped. Raises
+    NotVerified where one stands that lacks images which the manifest does not bring.
+    """
+    from serve_app.errors import NotVerified
+    from serve_app.milvus.verify import Demands
+
+    found = _filling(config, console)
+    if found.amiss:
+        _catch_up(config, found.collection, manifest, console, address=address)
+        found = _filling(config, console)
+        if found.amiss:
+            raise NotVerified(f"{found.collection} stands for its model, but {found.amiss}; is the manifest whole?")
+    name = found.collection
+    if not found.stands:
+        if not found.filled:
+            _embed(config, name, manifest, console, address=address, force=False)
+        demands = Demands()
+        verify(config, name, demands.queries, demands.min_recall, demands.min_overlap, console)
+        switch(config, name, console)
+    return name
+
+
+def _filling(config: Config, console: Console) -> Filling:
+    from serve_app.catalogue.recipe import index_properties
+    from serve_app.promotion.filling import collection_for
+
+    with _site(config, console) as site:
+        return collection_for(
+            site.client, config.milvus, config.catalogue, site.model, datetime.now(UTC), index_properties(config)
+        )
+
+
+def _catch_up(config: Config, collection: str, manifest: Path, console: Console, *, address: str | None) -> None:
+    """Import into an index that stands, as writers of another model left images out of it."""
+    from serve_app.cli.importing import Options, import_catalogue
+    from serve_app.milvus import targets
+
+    now_ms = time.time_ns() // 10**6
+    with _site(config, console) as site:
+        import_catalogue(config, Options(str(manifest), address=address), console)
+        targets.Marks(site.client, config.catalogue).clear_before(collection, now_ms)
 
 
 def switch(config: Config, collection: str, console: Console) -> None:

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from serve_app.config import Config
 from serve_app.errors import BadConfig, BadWeights
 from serve_app.exporting import export_detector
+from serve_app.weights.chosen import head_of
 from serve_app.weights.fetching import fetch_detector
 from serve_app.weights.formats import Format
 from serve_app.weights.loader import DETECTOR_SHA256, digest, embedder_files, fingerprint, verify
@@ -40,7 +41,7 @@ def export_weights(config: Config, kind: Format, folder: Path, console: Console)
 
 def show_weights(config: Config, console: Console) -> None:
     """Print each file and whether it is the one this release was made for."""
-    files = embedder_files(config.embedder.head)
+    files = embedder_files(head_of(config))
     wanted = {
         config.detector_weights: DETECTOR_SHA256,
         files.backbone: digest(files.backbone),

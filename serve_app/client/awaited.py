@@ -27,6 +27,8 @@ from serve_app.client.shapes import (
     Answer,
     BatchAnswer,
     Change,
+    Feedback,
+    FeedbackTaken,
     Found,
     Product,
     ProductAnswer,
@@ -96,6 +98,10 @@ class AsyncClient:
     ) -> BatchAnswer:
         """Store and remove products, and return what became of each, in their order."""
         return read(BatchAnswer, await self._send(calls.batch(changes, idempotency_key)))
+
+    async def feedback(self, feedback: Feedback) -> FeedbackTaken:
+        """Say what a shopper did with an answer."""
+        return read(FeedbackTaken, await self._send(calls.feedback(feedback)))
 
     async def close(self) -> None:
         await self._http.aclose()

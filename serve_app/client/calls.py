@@ -20,7 +20,7 @@ from decimal import Decimal
 from typing import Any, Literal, TypedDict
 from urllib.parse import quote
 
-from serve_app.client.shapes import Box, ProductToDelete, ProductToStore, Scalar
+from serve_app.client.shapes import Box, Feedback, ProductToDelete, ProductToStore, Scalar
 
 
 class Narrowed(TypedDict, total=False):
@@ -131,6 +131,11 @@ def batch(changes: Sequence[ProductToStore | ProductToDelete], key: str | None) 
         body = change.model_dump_json(exclude_unset=True)
         items.append(f'{{"event":"{event}",{body[1:]}')
     return Call("POST", "/v1/products:batch", [], f'{{"items":[{",".join(items)}]}}'.encode(), _once(key))
+
+
+def feedback(given: Feedback) -> Call:
+    body = given.model_dump_json(exclude_unset=True).encode()
+    return Call("POST", "/v1/feedback", [], body, {"Content-Type": "application/json"})
 
 
 def _once(key: str | None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
@@ -216,3 +216,23 @@ class ProductToStore(Sent):
 class ProductToDelete(Sent):
     product_id: str
     at: datetime | None = None
+
+
+class Feedback(Sent):
+    """What a shopper did with a list of an answer; `none_fits` names no product."""
+
+    request_id: str
+    """Of the answer."""
+    event: Literal["click", "cart", "buy", "none_fits"]
+    object_id: str | None = None
+    """Whose list; left out for similar products."""
+    product_id: str | None = None
+    position: int | None = None
+    """The product's place in that answer's list, counted from 1."""
+    consent: bool = False
+    """The shopper agrees that what was searched with is kept for some days."""
+
+
+class FeedbackTaken(Model):
+    request_id: str
+    crop: bool

@@ -27,6 +27,8 @@ from serve_app.client.shapes import (
     Answer,
     BatchAnswer,
     Change,
+    Feedback,
+    FeedbackTaken,
     Found,
     Product,
     ProductAnswer,
@@ -104,6 +106,10 @@ class Client:
     ) -> BatchAnswer:
         """Store and remove products, and return what became of each, in their order."""
         return read(BatchAnswer, self._send(calls.batch(changes, idempotency_key)))
+
+    def feedback(self, feedback: Feedback) -> FeedbackTaken:
+        """Say what a shopper did with an answer."""
+        return read(FeedbackTaken, self._send(calls.feedback(feedback)))
 
     def close(self) -> None:
         self._http.close()

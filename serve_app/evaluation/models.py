@@ -20,7 +20,9 @@ from serve_app.evaluation.remembering import (
     RememberedEmbedder,
 )
 from serve_app.images import PREPROCESSING_VERSION
+from serve_app.weights.chosen import head_of
 from serve_app.weights.loader import BACKBONE_SHA256, DETECTOR_SHA256, embedder_files, fingerprint
+from serve_app.weights.registry import HEAD
 
 HSV = "hsv"
 IMAGENET = "imagenet"
@@ -76,10 +78,10 @@ def _embedder(config: Config, named: str | None) -> tuple[str, str, Callable[[],
     if named == IMAGENET:
         model = _short(f"{IMAGENET}/{BACKBONE_SHA256}/{PREPROCESSING_VERSION}")
         return "ImageNet, 2,048 numbers", model, lambda: _load_frozen(own.device, own.threads)
-    head = Path(named) if named is not None else own.head
+    head = Path(named) if named is not None else head_of(config)
     if head is not None and not head.is_file():
         raise BadWeights(f"there is no head {head}; give a safetensors file, `{IMAGENET}` or `{HSV}`")
-    name = head.stem if head is not None else "starter"
+    name = "starter" if head is None else head.parent.name if head.name == HEAD else head.stem
     return name, fingerprint(embedder_files(head)), lambda: _load_embedder(own.device, own.threads, head)
 
 

@@ -34,6 +34,11 @@ def read_questions(path: Path, gallery: Gallery) -> QuestionSet:
 
     Raises BadManifest where a row can't be used: figures of a part of a set can't be compared with those of all of it.
     """
+    return answerable(read_labelled(path), gallery)
+
+
+def read_labelled(path: Path) -> list[Question]:
+    """Read photos with their right products, whatever the gallery holds; raises BadManifest."""
     base = base_of(str(path))
     rows: dict[str, list[Entry]] = {}
     for each in read(path):
@@ -43,7 +48,7 @@ def read_questions(path: Path, gallery: Gallery) -> QuestionSet:
     if not rows:
         raise BadManifest(f"the query set {path} holds no photo")
     asked = [_question(entries, base, path) for entries in rows.values()]
-    return answerable([replace(each, line=path.stem) for each in asked], gallery)
+    return [replace(each, line=path.stem) for each in asked]
 
 
 def leave_one_view_out(gallery: Gallery) -> QuestionSet:

@@ -68,7 +68,7 @@ def verify(
     if source is not None:
         amiss += _missing(client, source, name)
     elif searched is None:
-        amiss += _missing_images(client, catalogue, name)
+        amiss += missing_images(client, catalogue, name)
     queries, rows, best = _exact(client, name, demands.queries)
     if not rows:
         amiss.append("it is empty")
@@ -113,10 +113,12 @@ def _differing(client: MilvusClient, source: str, name: str, keys: Sequence[str]
     return {key: seen for key, seen in looks.items() if seen[0] != seen[1]}
 
 
-def _missing_images(client: MilvusClient, catalogue: str, name: str) -> list[str]:
+def missing_images(client: MilvusClient, catalogue: str, name: str) -> list[str]:
     """Tell of images that other models' searched collections hold and this one doesn't."""
     lacks = 0
     for other in targets.read_all(client, catalogue):
+        if other.collection == name:
+            continue
         if indexing.resolve(client, naming.alias(catalogue, other.fingerprint)) == other.collection:
             for rows in scan(client, other.collection, ["row_id", "view"]):
                 keys = [row["row_id"] for row in rows if row["view"] == View.WHOLE]

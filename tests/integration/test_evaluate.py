@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from serve_app.weights.loader import embedder_files
 from tests.integration.service import Service
 
 
@@ -22,7 +23,10 @@ class Shop:
     photos: Path
 
     def evaluate(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "serve_app.cli", "evaluate", *arguments]
+        return self.run("evaluate", *arguments, check=check)
+
+    def run(self, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "serve_app.cli", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=check, timeout=600)
 
     def search(self, name: str, *arguments: str) -> dict:
@@ -108,6 +112,23 @@ def test_hard_photos_have_lines_of_their_own(shop):
     found = shop.search("hard", str(shop.photos), "--leave-one-view-out", "--hard", "--sample", "3")
     lines = {row["line"] for row in found["runs"][0]["rows"]}
     assert lines == {"as they are", "cut", "blur", "exposure", "jpeg"}
+
+
+def test_a_model_is_registered_and_the_gate_says_what_so_few_photos_can_not_show(in_process, shop):
+    head, card = shop.folder / "spring.safetensors", shop.folder / "card.md"
+    shutil.copy(embedder_files().head, head)
+    card.write_text("# Spring")
+    at = ("--data-dir", str(shop.data_dir))
+    evaluated = ("--evaluation", str(shop.folder / "in-process.json"))
+    registered = shop.run("model", "register", str(head), "--name", "spring", "--card", str(card), *evaluated, *at)
+    assert registered.returncode == 0, registered.stderr
+    (listed,) = json.loads(shop.run("model", "list", "--json", *at).stdout)["models"]
+    assert (listed["name"], listed["fingerprint"]) == ("spring", in_process["runs"][0]["model"])
+    photos = (str(shop.folder / "gallery.csv"), "--queries", str(shop.folder / "queries.csv"))
+    gate = shop.run("model", "compare", "spring", *photos, "--against", "imagenet", *at)
+    assert gate.returncode == 3
+    assert "the gate is closed" in gate.stderr
+    assert "a loss of 0.02 would go unseen" in gate.stdout
 
 
 def test_a_live_service_finds_what_this_process_finds(in_process, shop, tmp_path, weights):

@@ -12,14 +12,23 @@ import httpx
 import pytest
 
 from scripts.measuring import wait_until
+from serve_app.feedback.files import read_log
+from serve_app.feedback.records import Act, Judged, join
+from serve_app.folders import Folder
 from tests.integration.service import Service
 
 TIMEOUT_S = 60
+SETTINGS = {
+    "STORE__TIMEOUT_S": "5",
+    "FEEDBACK__ENABLED": "true",
+    "FEEDBACK__KEEP_CROPS": "true",
+    "FEEDBACK__FLUSH_S": "0.5",
+}
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory, weights, radios):
-    with Service(tmp_path_factory.mktemp("shop"), weights, STORE__TIMEOUT_S="5") as running:
+    with Service(tmp_path_factory.mktemp("shop"), weights, **SETTINGS) as running:
         running.shoplens("import", str(radios.folder))
         wait_until(lambda: httpx.get(f"{running.url}/v2/health/ready").is_success, timeout_s=60, what="readiness")
         wait_until(lambda: token(running.search(radios.images[0])), timeout_s=60, what="token")
@@ -95,6 +104,26 @@ def test_whole_photo_alone_takes_no_detector(service, radios):
 
 def test_unknown_token_has_expired(service):
     assert expired(again(service, token="no-such-token"))
+
+
+def test_feedback_is_written_with_the_crop_that_was_agreed_to(service, radios):
+    answer = service.search(radios.images[0]).json()
+    shown = next(each for each in answer["objects"] if each["main"])
+    product = shown["products"][1]["product_id"]
+    given = {"request_id": answer["request_id"], "object_id": shown["object_id"], "product_id": product}
+    sent = httpx.post(
+        f"{service.url}/v1/feedback", json=given | {"position": 2, "event": "buy", "consent": True}, timeout=30
+    )
+    assert (sent.status_code, sent.json()["crop"]) == (202, True)
+    folder = Folder(str(service.data_dir / "feedback"))
+
+    def judged() -> list[Judged]:
+        parts = list(read_log(folder))
+        return list(join(*([each for part in parts for each in part[side]] for side in (0, 1))).lists)
+
+    (found,) = wait_until(judged, timeout_s=60, what="the log's file")
+    assert found.acts == {product: Act.BUY}
+    assert folder.read(found.crop).startswith(b"\xff\xd8")
 
 
 def test_killed_store_loses_its_photos_and_nothing_else(service, radios):

@@ -78,6 +78,7 @@ class FakeService:
         self.pages: list[tuple[str, int, Query | None]] = []
         self.owners: list[str] = []
         self.counted: list[str] = []
+        self.shown: list[tuple[str, str, bool, str]] = []
 
     async def search_again(self, owner: str, token: str, query: Query, *, bulk: bool = False) -> Answer:
         return await self.search(owner, token, query, bulk=bulk)
@@ -106,6 +107,12 @@ class FakeService:
 
     def count(self, code, timings_ms, degraded=()):
         self.counted.append(code)
+
+    def show(self, owner, request_id, answer, *, further=False, like=""):
+        self.shown.append((owner, request_id, further, like))
+
+    async def feedback(self, caller, feedback) -> bool:
+        return False
 
     async def metrics(self) -> str:
         return "shoplens_requests_total 1\n"

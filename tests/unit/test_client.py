@@ -19,11 +19,13 @@ from pydantic import BaseModel
 from serve_app import client as package
 from serve_app.api import change_wire, examples, problems, product_wire, wire
 from serve_app.api.app import create_app
+from serve_app.api.feedback import read_feedback
 from serve_app.client import (
     Answer,
     AsyncClient,
     Change,
     Client,
+    Feedback,
     ImageToStore,
     Money,
     NoAnswer,
@@ -40,6 +42,7 @@ from serve_app.client.calls import Searched
 from serve_app.config import AuthConfig
 from serve_app.domain import Box, Source
 from serve_app.errors import Overloaded
+from serve_app.feedback import records as shown
 from serve_app.filters import Filter
 from serve_app.keys import Role, new_key
 from serve_app.money import PriceRange
@@ -267,6 +270,14 @@ async def test_batch_tells_what_became_of_each(ask):
     stored, failed = (await client.batch([])).items
     assert (stored.status, stored.problem) == ("stored", None)
     assert (failed.status, failed.problem.code) == (None, "not_an_image")
+
+
+async def test_feedback_is_sent_as_the_service_reads_it(ask):
+    client, seen = ask(answered({"request_id": "r", "crop": True}))
+    given = Feedback(request_id="r-1", object_id="o0", event="buy", product_id="208", position=2, consent=True)
+    assert (await client.feedback(given)).crop
+    sent = read_feedback(json.loads(seen[0].content)).feedback()
+    assert sent == shown.Feedback("r-1", "o0", shown.Act.BUY, "208", 2, consent=True)
 
 
 async def test_similar_products_and_a_product_are_asked_for(ask):

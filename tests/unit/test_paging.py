@@ -31,6 +31,7 @@ class Catalogue:
         self.searches: list[tuple[int, Filter]] = []
         self.degraded: tuple[str, ...] = ()
         self.error: Exception | None = None
+        self.models: list[str] = []
 
     async def search(self, embedded, k, wanted, strong, terms=PATIENT):
         self._fail()
@@ -39,6 +40,7 @@ class Catalogue:
 
     async def refresh(self, model, ranked, terms=PATIENT):
         self._fail()
+        self.models.append(model)
         known = {each.product_id: each for each in self.hits}
         found = [replace(known[entry.product_id], score=entry.score) for entry in ranked if entry.product_id in known]
         return Found([found], 2_000, "products")
@@ -233,6 +235,15 @@ async def test_index_of_a_model_that_was_replaced_has_expired():
         await shop.page(cursor)
     with pytest.raises(PhotoExpired):
         await Shop(shop.catalogue, shop.store, "ba9876543210").page(cursor)
+
+
+async def test_cursor_goes_on_in_the_index_of_its_model_after_another_one_is_rolled_out():
+    shop = Shop(Catalogue(100))
+    cursor = (await shop.first()).lists[0].next
+    page = await Shop(shop.catalogue, shop.store, "ba9876543210").page(cursor, 100)
+    assert len(ids(page)) == 90
+    assert page.model == MODEL
+    assert set(shop.catalogue.models) == {MODEL}
 
 
 async def test_part_of_an_index_does_not_fix_a_ranking():

@@ -14,7 +14,7 @@ from serve_app.config import Config, load_config
 from serve_app.errors import ShoplensError, Unavailable
 from serve_app.milvus import indexing
 from serve_app.milvus.client import connect
-from serve_app.weights.loader import embedder_files, fingerprint
+from serve_app.weights.chosen import model_of
 
 RETRY_S = 5.0
 
@@ -51,7 +51,7 @@ def ensure(config: Config, deadline: float) -> str:
 
 def _ensure(config: Config) -> str:
     assert config.milvus.uri is not None
-    model = fingerprint(embedder_files(config.embedder.head))
+    model = model_of(config)
     with closing(connect(config.milvus, config.milvus.uri)) as client:
         return indexing.ensure(
             client, config.milvus, config.catalogue, model, datetime.now(UTC), index_properties(config)

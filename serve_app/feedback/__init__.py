@@ -1,0 +1,1 @@
+"""What searches showed, and what shoppers made of it."""

@@ -1,0 +1,1 @@
+"""A new model taken into service: gate, backfill, roll-out, watch, and back."""

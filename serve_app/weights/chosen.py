@@ -1,0 +1,41 @@
+"""The embedder that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from serve_app.config import Config
+from serve_app.errors import BadWeights
+from serve_app.folders import Folder
+from serve_app.weights.loader import embedder_files, fingerprint
+from serve_app.weights.registry import FETCHED, MODELS, Registry
+
+
+def registry_of(config: Config) -> Registry:
+    """Return the registry that the settings name; raises BadConfig."""
+    return Registry(Folder(config.models.registry or str(config.data_dir / MODELS)))
+
+
+def head_of(config: Config) -> Path | None:
+    """Return the file of the embedder's head, fetched where it is a registered one; None for this release's own.
+
+    Raises BadWeights where this release would make other embeddings of it than the one that registered it.
+    """
+    wanted = config.embedder.model
+    if wanted is None:
+        return config.embedder.head
+    if wanted == fingerprint():
+        return None
+    head = registry_of(config).fetch(wanted, config.data_dir / FETCHED)
+    found = fingerprint(embedder_files(head))
+    if found != wanted:
+        raise BadWeights(
+            f"the model {wanted} was registered by a release that makes embeddings in another way; with this one its "
+            f"head is the model {found}: register it anew, and promote that"
+        )
+    return head
+
+
+def model_of(config: Config) -> str:
+    """Return the fingerprint of the embedder that the settings name; raises BadWeights."""
+    return fingerprint(embedder_files(head_of(config)))
