@@ -64,15 +64,27 @@ def create_app(service: Service) -> FastAPI:
 
 
 class Described(FastAPI):
-    """Give the description what FastAPI leaves out: parts of bodies, and what is null in examples of answers."""
+    """Give the description what FastAPI leaves out: parts of bodies, what is null in examples, the kind of problems."""
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
+        for path in document["paths"].values():
+            for operation in path.values():
+                for response in operation["responses"].values():
+                    _name_problem(response)
         for body in (Parameters, ProductBody, BatchBody):
             document["components"]["schemas"] |= parts_of(body)
         for (path, method), example in ANSWERS.items():
             document["paths"][path][method]["responses"]["200"]["content"][JSON]["example"] = example
         return document
+
+
+def _name_problem(response: dict[str, Any]) -> None:
+    """Let a problem have the media type that it is answered with."""
+    described = response.get("content", {})
+    for kind, shape in list(described.items()):
+        if shape.get("schema", {}).get("$ref", "").endswith("/Problem"):
+            described[problems.MEDIA_TYPE] = described.pop(kind)
 
 
 class Identify:
