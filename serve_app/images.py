@@ -224,7 +224,7 @@ def _opaque_srgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     flat = image.convert("RGB") if alpha is not None else image
-    flat = _to_srgb(flat, profile) if profile and len(profile) <= MOST_PROFILE_BYTES else flat.convert("RGB")
+    flat = _to_srgb(flat, profile) if profile and len(profile) <= MOST_PROFILE_BYTES else _rgb(flat)
     if alpha is None:
         return flat
     white = Image.new("RGB", flat.size, "white")
@@ -232,11 +232,15 @@ def _opaque_srgb(image: Image.Image) -> Image.Image:
     return white
 
 
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")  # which copies even what is RGB
+
+
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         transform = (_kept_transform if len(profile) <= KEPT_PROFILE_BYTES else _transform)(profile, image.mode)
         if transform is None:
-            return image.convert("RGB")
+            return _rgb(image)
         converted = ImageCms.applyTransform(image, transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         log.debug("unusable colour profile left out")

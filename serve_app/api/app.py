@@ -70,10 +70,14 @@ def create_app(service: Service) -> FastAPI:
 
 
 class Described(FastAPI):
-    """Give the description what FastAPI leaves out: parts of bodies, and what is null in examples of answers."""
+    """Give the description what FastAPI leaves out: parts of bodies, what is null in examples, the kind of problems."""
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
+        for path in document["paths"].values():
+            for operation in path.values():
+                for response in operation["responses"].values():
+                    _name_problem(response)
         for body in (Parameters, ProductBody, BatchBody, InferenceBody, FeedbackBody):
             document["components"]["schemas"] |= parts_of(body)
         for (path, method), example in ANSWERS.items():
@@ -81,6 +85,14 @@ class Described(FastAPI):
         # FastAPI takes no address that is relative to the service.
         document["externalDocs"] = {"description": "Source code of the running version", "url": self.state.source}
         return document
+
+
+def _name_problem(response: dict[str, Any]) -> None:
+    """Let a problem have the media type that it is answered with."""
+    described = response.get("content", {})
+    for kind, shape in list(described.items()):
+        if shape.get("schema", {}).get("$ref", "").endswith("/Problem"):
+            described[problems.MEDIA_TYPE] = described.pop(kind)
 
 
 class Identify:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from serve_app.api.keys import Guard
+from serve_app.api.keys import PROBLEMS, Guard
 from serve_app.api.service import Service
 from serve_app.callers import Caller
 from serve_app.keys import Role
@@ -29,7 +29,9 @@ def router(service: Service, guard: Guard) -> APIRouter:
             )
         return JSONResponse({"status": "not ready", "ready": False, "reason": missing.reason}, status_code=503)
 
-    @routes.get("/metrics", summary="Prometheus metrics of this node", response_class=PlainTextResponse)
+    @routes.get(
+        "/metrics", summary="Prometheus metrics of this node", response_class=PlainTextResponse, responses=PROBLEMS
+    )
     async def metrics(_caller: Caller = operating) -> str:
         return await service.metrics()
 

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from serve_app import pipeline
 from serve_app.api.keys import Guard
@@ -22,15 +23,28 @@ from serve_app.market import Market
 
 log = logging.getLogger(__name__)
 
-PATH = "/v1/products/{product_id:path}"
-"""An id may hold slashes, as it stands or as %2F."""
+PATH = "/v1/products/{product_id:text}"
+"""An id may hold slashes, as it stands or as %2F, and line ends."""
 OF_PHOTOS = ("token", "objects", "boxes", "box_source")
 """Parameters of a search that say something of its photo."""
 _READ = problems_of(404, 422, 500, 503, 504)
 _PAGED = problems_of(404, 410, 422, 500, 503, 504)
 
 
+class AnyText(Convertor[str]):
+    """Match a part of a path that may hold anything; Starlette's `path` holds one line."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
 def router(service: Service, guard: Guard) -> APIRouter:
+    register_url_convertor("text", AnyText())
     routes = APIRouter(tags=["products"])
     searching = guard.needs(Role.PUBLIC)
 

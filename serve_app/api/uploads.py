@@ -93,11 +93,11 @@ async def read_json(request: Request, max_bytes: int) -> Any:
         raise PhotoTooLarge(words) from error
     if not body:
         raise EmptyBody("the request has no body; /docs shows what belongs there")
-    read = asyncio.to_thread(_parsed, body) if len(body) > ON_THE_LOOP_BYTES else None
-    return await read if read else _parsed(body)
+    read = asyncio.to_thread(parsed, body) if len(body) > ON_THE_LOOP_BYTES else None
+    return await read if read else parsed(body)
 
 
-def _parsed(body: bytes) -> Any:
+def parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -129,7 +129,7 @@ async def _of_form(request: Request, max_bytes: int) -> bytes:
 def _of_json(body: bytes, max_bytes: int) -> Upload:
     if not body:
         return Upload()
-    values = _parsed(body)
+    values = parsed(body)
     if not isinstance(values, dict):
         raise BadParameter('the body has to be a JSON object, like {"image": "…", "top_k": 5}')
     return of_values(values, max_bytes)
