@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,11 +114,16 @@ class Folder:
             raise Unavailable(f"{name or 'the folder'} in {self.place} can't be used: {error}") from error
 
 
+def need_pyarrow(place: str) -> None:
+    """Raise BadConfig where what opens folders is not installed; costs no import."""
+    if find_spec("pyarrow") is None:
+        raise BadConfig(f"{place} needs pyarrow; install shoplens[import]")
+
+
 def _system(place: str) -> tuple[FileSystem, str]:
-    try:
-        from pyarrow import fs
-    except ImportError as error:
-        raise BadConfig(f"{place} needs pyarrow; install shoplens[import]") from error
+    need_pyarrow(place)
+    from pyarrow import fs
+
     if not is_remote(place):
         return fs.LocalFileSystem(), Path(place).absolute().as_posix().rstrip("/")
     if place.partition("://")[0].lower() not in STORES:

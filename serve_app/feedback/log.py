@@ -20,7 +20,7 @@ from serve_app.domain import Box
 from serve_app.errors import Forbidden, PhotoExpired, ShoplensError, StageUnavailable
 from serve_app.feedback.files import Bounds, crop_name, log_name, sweep, to_parquet
 from serve_app.feedback.records import Done, Feedback, Shown, asked_of, shown_of
-from serve_app.folders import Folder, is_remote
+from serve_app.folders import Folder, is_remote, need_pyarrow
 from serve_app.images import decode
 from serve_app.keys import Role
 from serve_app.photos import Photos
@@ -53,12 +53,15 @@ class FeedbackLog:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Raise BadConfig where the log is wanted and what writes it is not installed."""
         self._config: FeedbackConfig = config.feedback
         self._place = config.feedback.folder or str(config.data_dir / FOLDER)
         self._max_pixels = config.limits.max_pixels
         self._photos = photos
         self._now = now
         self._clock = clock
+        if self._config.enabled:
+            need_pyarrow(self._place)
         self._folder: Folder | None = None
         self._shown: list[Shown] = []
         self._done: list[Done] = []
