@@ -26,7 +26,8 @@ from rich.console import Console
 from scripts.load_goals import overload_goals
 from scripts.load_outcome import Answered, answered_rate, between, latency_s
 from scripts.load_schedule import Schedule
-from scripts.load_test import probe, send
+from scripts.load_sending import Load, send
+from scripts.load_test import probe
 from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, descendants, free_port
 from scripts.namespace import go_inside
 from scripts.processes import CantStart
@@ -176,7 +177,7 @@ def _overload(report: Report, config: Config, photos: Sequence[Path], seconds: f
     ):
         capacity = asyncio.run(probe(url, photos, connections=8 * OVERLOADED_REPLICAS))
         schedule = Schedule("step", OVERLOAD_BASE * capacity, OVERLOAD_PEAK * capacity, seconds)
-        answers, samples = send(url, photos, schedule, seed=1, pid=os.getpid())
+        answers, samples = send(Load(url, photos, schedule, seed=1), pid=os.getpid())
     peak = schedule.peak() or (0.0, 0.0)
     for part, span in {"before": (0.0, peak[0]), "overload": peak, "after": (peak[1], seconds)}.items():
         due = between(answers, *span)
@@ -248,7 +249,7 @@ def _compare(
                 serving_stand_ins(config, TIMES, _stages(min_replicas=1), autoscaling) as url,
                 _Replicas() as replicas,
             ):
-                answers, _ = send(url, photos, schedule, seed=1)
+                answers, _ = send(Load(url, photos, schedule, seed=1))
             over[curve, name] = _seconds_over(answers, seconds)
             report.rows.append({
                 "curve": curve, "policy": name, "seconds over the goal": over[curve, name],

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scripts.measuring import percentile
 
@@ -45,10 +46,12 @@ class Answered:
 
 def read(path: Path) -> list[Answered]:
     """Return what Locust noted, by due time."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        values = json.loads(line)
-        found.append(Answered(**{**values, "degraded": tuple(values.get("degraded", ()))}))
+    return by_due(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def by_due(notes: Iterable[Mapping[str, Any]]) -> list[Answered]:
+    """Return what was noted, by due time."""
+    found = [Answered(**{**note, "degraded": tuple(note.get("degraded", ()))}) for note in notes]
     return sorted(found, key=lambda answer: answer.due_s)
 
 

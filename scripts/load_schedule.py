@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 SHAPES: dict[str, Callable[[float], float]] = {
@@ -16,6 +17,18 @@ SHAPES: dict[str, Callable[[float], float]] = {
     "diurnal": lambda part: (1 - math.cos(2 * math.pi * part)) / 2,
 }
 """How far the rate is on its way from base to peak, 0…1, at a part of the test, 0…1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Say which searches of a schedule one of `count` senders sends; together they send each of them once."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, arrivals: Iterable[float]) -> Iterator[tuple[int, float]]:
+        """Yield number and seconds of the share's searches."""
+        return itertools.islice(enumerate(arrivals), self.index, None, self.count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,31 +9,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import json
 import math
-import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 from rich.console import Console
 
-from scripts import load_outcome, load_report
+from scripts import load_log, load_photos, load_report
 from scripts.demo_catalogue import CantFetch
 from scripts.demo_shop import default_folder, prepare, serving
-from scripts.load_goals import growth_goals, overload_goals
-from scripts.load_outcome import Answered, answered_rate, between, codes, late_share, latency_s
+from scripts.load_log import BadLog
 from scripts.load_report import Run
 from scripts.load_schedule import SHAPES, Schedule
-from scripts.load_watch import Sample, Watch
-from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, key_headers
+from scripts.load_sending import Load, send
+from scripts.load_summary import Asked, sum_up
+from scripts.measuring import EXIT_COULD_NOT_RUN, Report, key_headers
 from serve_app.errors import ShoplensError
 
 SECONDS = {"steady": 120.0, "step": 240.0, "ramp": 240.0, "spike": 240.0, "diurnal": 600.0, "soak": 3_600.0}
@@ -41,8 +37,6 @@ QUICK_S = 60.0
 PEAKS = {"step": 1.5, "ramp": 1.5, "spike": 3.0, "diurnal": 1.0}
 """Peak rate as a multiple of the capacity."""
 BASE = 0.5
-OVERLOAD = 2.0
-"""From this multiple of the capacity on, a peak is an overload."""
 PROBE_S, LONGEST_PROBE_S, PROBE_CONNECTIONS = 10.0, 40.0, 16
 PROBE_ANSWERS = 150
 """Answers come in bursts: of few, the first and last say too much."""
@@ -56,9 +50,12 @@ def main() -> int:
     arguments = _arguments()
     console = Console()
     try:
-        with _target(arguments, console) as target:
-            run = test(target, arguments, console)
-    except (ShoplensError, CantFetch, subprocess.SubprocessError, httpx.HTTPError, OSError, TimeoutError) as error:
+        if arguments.from_log:
+            run = told(arguments.from_log)
+        else:
+            with _target(arguments, console) as target:
+                run = test(target, arguments, console)
+    except (ShoplensError, CantFetch, BadLog, subprocess.SubprocessError, httpx.HTTPError, OSError) as error:
         console.print(f"could not run: {error}", markup=False)
         return EXIT_COULD_NOT_RUN
     run.report.show(console)
@@ -74,6 +71,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shape", choices=SHAPES, default="step", help="how the load goes (default: %(default)s)")
     parser.add_argument(
         "--url", help="test this service, with SHOPLENS_KEY, of role admin for its metrics; default: one of its own"
+    )
+    parser.add_argument(
+        "--from-log",
+        type=Path,
+        help="make the report of the load test whose log this is, as of the chart's Job; - reads it",
     )
     parser.add_argument("--photos", type=Path, help="folder of JPEG photos to send; default: the demo's")
     parser.add_argument("--data-dir", type=Path, default=default_folder(), help="folder of the demo")
@@ -111,10 +113,7 @@ class Target:
 
 @contextmanager
 def _target(arguments: argparse.Namespace, console: Console) -> Iterator[Target]:
-    photos = sorted(arguments.photos.glob("**/*.jpg")) if arguments.photos else []
-    if arguments.photos and not photos:
-        raise FileNotFoundError(f"there are no *.jpg files in {arguments.photos}")
-    photos = photos or prepare(arguments.data_dir)
+    photos = load_photos.found(arguments.photos) if arguments.photos else prepare(arguments.data_dir)
 
     def capacity(url: str) -> float:
         if arguments.rate is not None:
@@ -152,7 +151,7 @@ def test(target: Target, arguments: argparse.Namespace, console: Console) -> Run
     with console.status(
         f"{schedule.shape}: {schedule.seconds:.0f} s of up to {schedule.highest_rate:.1f} searches/s …"
     ):
-        answers, samples = send(target.url, target.photos, schedule, arguments.seed, target.pid)
+        answers, samples = send(Load(target.url, target.photos, schedule, arguments.seed), target.pid)
     settings = {
         "shape": schedule.shape,
         "seconds": round(schedule.seconds),
@@ -163,11 +162,16 @@ def test(target: Target, arguments: argparse.Namespace, console: Console) -> Run
         "most replicas": "as served" if arguments.url else arguments.replicas,
     }
     report = Report("load_test", settings)
-    report.rows = _rows(answers, schedule)
-    report.goals = _goals(answers, arguments) + growth_goals(schedule, samples)
-    if schedule.peak_rate > OVERLOAD * target.capacity:
-        report.goals += overload_goals(schedule, answers, samples)
+    sum_up(report, schedule, answers, samples, Asked(arguments.goal_p99_ms, arguments.goal_refused, target.capacity))
     return Run(report, schedule, answers, samples, arguments.goal_p99_ms / 1e3)
+
+
+def told(log: Path) -> Run:
+    """Return the run that a log tells of; raises BadLog."""
+    ran, answers = load_log.read(sys.stdin.read() if str(log) == "-" else log.read_text(encoding="utf-8"))
+    report = Report("load_test", ran.settings, when=ran.when, where=ran.where)
+    sum_up(report, ran.schedule, answers, [], ran.asked)
+    return Run(report, ran.schedule, answers, [], ran.asked.p99_ms / 1e3)
 
 
 def _schedule(arguments: argparse.Namespace, capacity: float) -> Schedule:
@@ -204,74 +208,6 @@ async def probe(url: str, photos: Sequence[Path], connections: int = PROBE_CONNE
     if len(done) < 2:
         raise httpx.HTTPError(f"{url} answers no search")
     return (len(done) - 1) / (done[-1] - done[0])
-
-
-def send(
-    url: str, photos: Sequence[Path], schedule: Schedule, seed: int, pid: int | None = None
-) -> tuple[list[Answered], list[Sample]]:
-    """Let Locust send the searches of the schedule from a process of its own; return what became of them."""
-    with tempfile.TemporaryDirectory(prefix="shoplens-load-") as folder:
-        answers = Path(folder) / "answers.jsonl"
-        job, started = Path(folder) / "job.json", Path(folder) / "started"
-        what: dict[str, Any] = {
-            "schedule": {name: getattr(schedule, name) for name in ("shape", "base_rate", "peak_rate", "seconds")},
-            "seed": seed,
-            "photos": [str(path.resolve()) for path in photos],
-            "timeout_s": TIMEOUT_S,
-            "answers": str(answers),
-            "started": str(started),
-        }
-        job.write_text(json.dumps(what), encoding="utf-8")
-        shoppers = str(min(MOST_SHOPPERS, math.ceil(SHOPPERS_PER_RATE * schedule.highest_rate) + 10))
-        command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("load_shopper.py")), "--headless"]
-        command += ["--host", url, "-u", shoppers, "-r", shoppers, "--loglevel", "WARNING", "--only-summary"]
-        environ = {**os.environ, "SHOPLENS_LOAD_JOB": str(job), "PYTHONPATH": str(Path(__file__).parents[1])}
-        with Watch(url, pid) as watch:
-            longest_s = schedule.seconds + TIMEOUT_S + LOCUST_S
-            subprocess.run(command, env=environ, check=True, stdout=subprocess.DEVNULL, timeout=longest_s)
-        return load_outcome.read(answers), watch.samples(float(started.read_text(encoding="utf-8")))
-
-
-TIMEOUT_S = 35.0
-"""Longer than the longest deadline of the service."""
-LOCUST_S = 60.0
-"""For its start and its end."""
-MOST_SHOPPERS = 4_000
-SHOPPERS_PER_RATE = 6
-"""Shoppers per search a second: so many seconds may a search take before others are sent late."""
-
-
-def _rows(answers: Sequence[Answered], schedule: Schedule) -> list[dict[str, Any]]:
-    spans = {"all": (0.0, schedule.seconds)}
-    peak = schedule.peak()
-    if peak:
-        spans |= {"before": (0.0, peak[0]), "peak": peak, "after": (peak[1], schedule.seconds)}
-    return [{"part": name, **_row(answers, *span)} for name, span in spans.items()]
-
-
-def _row(answers: Sequence[Answered], start_s: float, stop_s: float) -> dict[str, Any]:
-    due = between(answers, start_s, stop_s)
-    return {
-        "due": len(due),
-        "answered/s": answered_rate(answers, start_s, stop_s),
-        "refused": sum(answer.is_refused for answer in due),
-        "failed": sum(answer.is_failed for answer in due),
-        "degraded": sum(bool(set(answer.degraded) - {"no_object", "no_token"}) for answer in due),
-        "p50 ms": 1e3 * latency_s(due, 0.5),
-        "p99 ms": 1e3 * latency_s(due, 0.99),
-        "sent late": late_share(due),
-        "codes": ", ".join(f"{code} {count}" for code, count in codes(due).most_common() if code != "ok") or "-",
-    }
-
-
-def _goals(answers: Sequence[Answered], arguments: argparse.Namespace) -> list[Goal]:
-    refused = sum(answer.is_refused for answer in answers) / max(1, len(answers))
-    return [
-        Goal("failed searches", sum(answer.is_failed for answer in answers), 0, "lower"),
-        Goal("refused, of all", refused, arguments.goal_refused, "lower"),
-        Goal("p99 of the accepted, ms", 1e3 * latency_s(answers, 0.99), arguments.goal_p99_ms, "lower"),
-        Goal("sent late, of all", late_share(answers), 0.01, "lower"),
-    ]
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ class Report:
     rows: list[dict[str, Any]] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
     when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    where: Mapping[str, Any] | None = None
+    """The machine it ran on, where that is not this one."""
 
     def show(self, console: Console) -> None:
         """Print rows and goals for a person."""
@@ -63,7 +65,7 @@ class Report:
         document = {
             "name": self.name,
             "when": self.when,
-            "machine": machine(),
+            "machine": machine() if self.where is None else self.where,
             "versions": {name: metadata.version(name) for name in PACKAGES},
             "settings": dict(self.settings),
             "rows": self.rows,

@@ -1,5 +1,6 @@
 """What the Dockerfile promises to the charts, read off it: no Docker engine is needed."""
 
+import ast
 import re
 import subprocess
 import sysconfig
@@ -36,17 +37,17 @@ def test_hadolint_finds_nothing() -> None:
     subprocess.run([hadolint, "--failure-threshold", "style", "--disable-ignore-pragma", DOCKERFILE], check=True)
 
 
-@pytest.mark.parametrize("target", ["cpu", "gpu"])
-def test_both_targets_run_as_user_1000_with_their_files_where_the_charts_expect_them(
+@pytest.mark.parametrize("target", ["cpu", "gpu", "load"])
+def test_each_target_runs_as_user_1000_with_their_files_where_the_charts_expect_them(
     stages: dict[str, list[str]], target: str
 ) -> None:
     instructions, names = stages[target], environment(stages[target])
-    assert [line for line in instructions if line.startswith("USER")] == ["USER 1000:1000"]
+    assert [line for line in instructions if line.startswith("USER")][-1] == "USER 1000:1000"
     assert names["HOME"] == "/home/shoplens"
     assert names["PATH"].startswith("/opt/shoplens/venv/bin:")
     assert names["SHOPLENS_DETECTOR__WEIGHTS"] == WEIGHTS
     for name, value in names.items():
-        if value.startswith("/") and name not in ("PATH", "HOME", "SHOPLENS_DETECTOR__WEIGHTS"):
+        if value.startswith("/") and name not in ("PATH", "HOME", "SHOPLENS_DETECTOR__WEIGHTS", "PYTHONPATH"):
             assert value.startswith("/home/shoplens/"), f"{name} lies on the read-only root"
     assert any(
         line.startswith("COPY --from=") and line.endswith(" /opt/shoplens /opt/shoplens") for line in instructions
@@ -56,14 +57,49 @@ def test_both_targets_run_as_user_1000_with_their_files_where_the_charts_expect_
 
 def test_the_base_and_what_is_installed_are_pinned(stages: dict[str, list[str]]) -> None:
     assert re.search(r"^ARG PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm$", DOCKERFILE.read_text(), re.MULTILINE)
-    installs = [line for line in stages["venv"] if " pip install " in line or " pip sync " in line]
-    assert installs
+    lines = stages["venv"] + stages["load"]
+    installs = [line for line in lines if " pip install " in line or " pip sync " in line]
+    assert len(installs) == 3
     for line in installs:
         assert "--require-hashes" in line or "--no-deps" in line
 
 
 def test_the_detectors_weights_are_fetched_to_where_the_service_looks(stages: dict[str, list[str]]) -> None:
     assert any(f"SHOPLENS_DETECTOR__WEIGHTS={WEIGHTS}" in line and "weights fetch" in line for line in stages["venv"])
+
+
+def pins(lock: str) -> dict[str, str]:
+    text = (ROOT / f"scripts/locks/{lock}.txt").read_text()
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
+
+
+def test_locust_comes_on_top_of_the_service_and_changes_nothing_below() -> None:
+    added, there = pins("load"), pins("import")
+    assert "locust" in added.keys() - there.keys()
+    assert {name: there[name] for name in added.keys() & there.keys()}.items() <= added.items()
+
+
+def imported(module: Path) -> set[Path]:
+    """Return the scripts that one imports, and what these import."""
+    names = [node.module for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.ImportFrom)]
+    names += [
+        f"scripts.{alias.name}"
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "scripts"
+        for alias in node.names
+    ]
+    assert not any(name and name.startswith("serve_app") for name in names), (
+        "the load test's pods ask the service alone"
+    )
+    found = {ROOT / f"{name.replace('.', '/')}.py" for name in names if name and name.startswith("scripts.")}
+    return {module}.union(*(imported(each) for each in found))
+
+
+def test_the_image_of_load_tests_has_the_scripts_that_its_pods_run(stages: dict[str, list[str]]) -> None:
+    (copied,) = [line.split()[1:-1] for line in stages["load"] if line.endswith(" /opt/shoplens/load/scripts/")]
+    wanted = imported(ROOT / "scripts/load_pod.py") | imported(ROOT / "scripts/load_shopper.py")
+    assert {ROOT / name for name in copied} == wanted
+    assert environment(stages["load"])["PYTHONPATH"] == "/opt/shoplens/load"
 
 
 def test_all_that_is_copied_from_the_repository_is_in_the_build_context(stages: dict[str, list[str]]) -> None:

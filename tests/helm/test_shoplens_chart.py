@@ -114,8 +114,8 @@ def test_a_long_name_is_cut_to_what_kuberay_takes() -> None:
     (name,) = of_kind(documents, "RayService")
     assert name == "a" * 46
     assert all(len(document["metadata"]["name"]) <= 63 for document in documents)
-    (cronjob,) = of_kind(documents, "CronJob")
-    assert len(cronjob) <= 52
+    assert all(len(cronjob) <= 52 for cronjob in of_kind(documents, "CronJob"))
+    (cronjob,) = [each for each in of_kind(documents, "CronJob") if each.endswith("-import")]
     job = yaml.safe_load(of_kind(documents, "ConfigMap")[cronjob]["data"]["rayjob.yaml"])
     # Kubernetes adds five characters; KubeRay takes 47.
     assert len(job["metadata"]["generateName"]) + 5 <= 47
@@ -183,8 +183,7 @@ def test_search_health_and_page_alone_are_reached_from_outside(shape: str, kind:
 
 def test_an_import_waits_for_its_time_and_for_no_other() -> None:
     def spec(shape: str) -> Document:
-        (cronjob,) = of_kind(render(shape), "CronJob").values()
-        found: Document = cronjob["spec"]
+        found: Document = of_kind(render(shape), "CronJob")["shop-import"]["spec"]
         return found
 
     assert spec("gateway")["suspend"]
@@ -290,6 +289,14 @@ def test_who_may_search_without_a_key_is_said(shape: str) -> None:
         ("exposure.bodyBytes=1000", "raise exposure.bodyBytes"),
         ("exposure.timeoutSeconds=30", "exposure.timeoutSeconds"),
         ("import.schedule=@daily", "import.manifest is empty"),
+        ("loadTest.enabled=true", "loadTest.image.tag"),
+        ("loadTest.image.tag=latest", "loadTest.image.tag"),
+        ("loadTest.shape=square", "loadTest.shape"),
+        ("loadTest.shape=step", "loadTest.peakRate=NUMBER"),
+        ("loadTest.peakRate=9", "loadTest.shape=step"),
+        ("loadTest.rate=0", "loadTest.rate"),
+        ("loadTest.workers=0", "loadTest.workers"),
+        ('loadTest.photos={"hostPath": {"path": "/photos"}}', "loadTest.photos"),
         ("networkPolicies.operator=[]", "networkPolicies.operator"),
         ('env=[{"name": "RAY_AUTH_MODE", "value": "disabled"}]', "env"),
         ("budgets.minAvailable=1", "minAvailable is not allowed"),
@@ -310,6 +317,8 @@ def test_a_harmful_value_is_refused_with_the_fix(value: str, said: str) -> None:
         (("auth.public=true", "auth.anonymousSearch=true"), "set one of the two"),
         (("config.detector.num_gpus=0.5", "gpuWorkers.enabled=true", "gpuWorkers.maxReplicas=4"),
          "config.detector.device=cuda"),
+        (("auth.existingSecret=", "auth.testKey=", "auth.anonymousSearch=true", "loadTest.key=load"), "loadTest.key"),
+        (("loadTest.enabled=true", "loadTest.image.tag=0.1.0-load"), "loadTest.key=NAME"),
         (("import.manifest=feed.csv", "config.import.device=cuda"), "import.gpus=1"),
         (("import.manifest=feed.csv", "import.gpus=1"), "config.import.device=cuda"),
         (("lite.enabled=true", "milvus.uri=", "config.milvus.replica_number=2"), "which Milvus Lite ignores"),

@@ -33,7 +33,7 @@ PODS = {
     "stranger": Pod("default", {}),
     "internet": Pod("outside the cluster", {}),
     **{name: ours(name) for name in ("head", "cpu-worker", "gpu-worker", "import", "index", "bounds", "ready",
-                                     "search-test", "import-start", "lite")},
+                                     "search-test", "import-start", "lite", "load")},
 }  # fmt: skip
 
 NEEDED = [
@@ -47,6 +47,7 @@ NEEDED = [
     ("search-test", "milvus", 19530), ("head", "redis", 6379), ("import", "import", 6379), ("import", "import", 8265),
     ("import", "internet", 443), ("head", "internet", 6443), ("bounds", "internet", 443), ("ready", "internet", 6443),
     ("import-start", "internet", 443),
+    ("load", "cpu-worker", 8000), ("load", "gpu-worker", 8000), ("load", "load", 5557), ("load", "dns", 53),
     *((name, "dns", 53) for name in ("head", "cpu-worker", "gpu-worker", "import", "index", "ready", "search-test")),
 ]  # fmt: skip
 """Source, target and TCP port of what Shoplens can't do without. The API server is outside: no peer can name it."""
@@ -57,6 +58,8 @@ REFUSED = [
     ("other release", "head", 6379), ("cpu-worker", "other release", 6379), ("operator", "cpu-worker", 8000),
     ("prometheus", "head", 8265), ("search-test", "head", 8265), ("import", "head", 6379), ("head", "import", 8265),
     ("cpu-worker", "internet", 443), ("gpu-worker", "internet", 443), ("gpu-worker", "redis", 6379),
+    ("load", "milvus", 19530), ("load", "internet", 443), ("load", "head", 8265), ("load", "cpu-worker", 8080),
+    ("stranger", "load", 5557), ("cpu-worker", "load", 5557),
     ("cpu-worker", "stranger", 80), ("stranger", "ready", 80),
 ]  # fmt: skip
 
@@ -115,6 +118,12 @@ def test_every_pod_of_the_release_is_under_a_policy(shape: str) -> None:
     for where, template in pods(shape):
         labels = template["metadata"]["labels"]
         assert sum(selects(each["spec"]["podSelector"], labels) for each in policies) == 1, where
+
+
+def test_where_there_is_no_load_test_nobody_is_let_in_for_it() -> None:
+    (workers,) = [each for name, each in of_kind(render("team"), "NetworkPolicy").items() if name == "shop-worker"]
+    assert lets([workers], "Ingress", PODS["cpu-worker"], PODS["search-test"], 8000)
+    assert not lets([workers], "Ingress", PODS["cpu-worker"], PODS["load"], 8000)
 
 
 def test_milvus_lite_is_reached_by_who_searches_and_writes() -> None:

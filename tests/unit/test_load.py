@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from scripts import load_outcome, load_report, load_watch
+from scripts import load_log, load_outcome, load_photos, load_report, load_watch
 from scripts.load_goals import growth_goals, overload_goals
+from scripts.load_log import BadLog, Ran
 from scripts.load_outcome import Answered, answered_rate, between, late_share, latency_s
-from scripts.load_schedule import SHAPES, Schedule
+from scripts.load_schedule import SHAPES, Schedule, Share
+from scripts.load_sending import SenderLost, check
+from scripts.load_summary import Asked, sum_up
 from scripts.load_watch import Sample
 from scripts.measuring import Goal, Report
 
@@ -36,6 +39,21 @@ def test_searches_are_due_as_often_as_the_shape_says(shape: str):
 def test_the_same_seed_gives_the_same_moments():
     assert list(schedule("step").arrivals(7)) == list(schedule("step").arrivals(7))
     assert list(schedule("step").arrivals(7)) != list(schedule("step").arrivals(8))
+
+
+def test_shares_are_the_whole_schedule_and_each_search_is_in_one():
+    due = list(schedule("step").arrivals(7))
+    shares = [list(Share(index, 3).of(schedule("step").arrivals(7))) for index in range(3)]
+    assert sorted(search for share in shares for search in share) == list(enumerate(due))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert list(Share().of(due)) == list(enumerate(due))
+
+
+@pytest.mark.parametrize(("told", "ended"), [(119, 2), (120, 1)])
+def test_a_sender_that_was_lost_is_no_result(told: int, ended: int):
+    check(120, 120, 2, 2)
+    with pytest.raises(SenderLost, match=f"{ended} of 2 senders"):
+        check(told, 120, ended, 2)
 
 
 @pytest.mark.parametrize(("shape", "at_s", "rate"), [
@@ -175,3 +193,74 @@ def test_an_overload_in_which_nobody_was_answered_misses_its_goal():
     assert not slower.ok
     assert not recovery.ok
     assert memory == []
+
+
+RAN = Ran(
+    Schedule("step", 10, 30, 200), Asked(2_000, 0.1), {"sending pods": 2}, "2026-11-25T10:00:00+00:00", {"cores": 4}
+)
+MANY = [
+    answered(at / 3, latency=0.1 + at / 7_000, status=429 if at % 5 == 0 else 200, degraded=("no_object",))
+    for at in range(600)
+]
+
+
+def logged() -> list[str]:
+    return ["[pod/load-1-0-x/load] waiting", *(f"[pod/load-1-0-x/load] {line}" for line in load_log.lines(RAN, MANY))]
+
+
+def test_a_log_tells_all_that_the_report_shows():
+    ran, answers = load_log.read("\n".join([*logged(), "ok     failed searches: 0"]))
+    assert (ran.schedule, ran.settings, ran.when, ran.where) == (RAN.schedule, RAN.settings, RAN.when, RAN.where)
+    assert (ran.asked.p99_ms, ran.asked.refused, math.isnan(ran.asked.capacity)) == (2_000, 0.1, True)
+    assert [(each.status, each.code, each.degraded) for each in answers] == [
+        (each.status, each.code, each.degraded) for each in MANY
+    ]
+    for name in ("due_s", "sent_s", "ended_s"):
+        assert [getattr(each, name) for each in answers] == pytest.approx(
+            [getattr(each, name) for each in MANY], abs=1e-4
+        )
+
+
+def test_lines_of_a_log_are_short_enough_and_a_search_takes_few_bytes_of_it():
+    lines = list(load_log.lines(RAN, MANY))
+    assert max(map(len, lines)) < 16_384
+    assert sum(map(len, lines)) < 40 * len(MANY)
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ([], "begins 0 load tests"),
+        (logged()[2:], "begins 0 load tests"),
+        (logged() + logged(), "begins 2 load tests"),
+        (logged()[:-1], "500 of 600 searches"),
+        (logged()[:3] + logged()[4:], "350 of 600 searches"),
+        ([*logged()[:-1], logged()[-1][:-40]], "cut"),
+    ],
+)
+def test_a_log_that_does_not_tell_all_is_refused(log: list[str], said: str):
+    with pytest.raises(BadLog, match=said):
+        load_log.read("\n".join(log))
+
+
+def test_a_run_is_judged_by_what_was_asked():
+    report = Report("load_test", {})
+    sum_up(report, schedule("step"), MANY, [], Asked(p99_ms=2_000, refused=0.1))
+    assert [row["part"] for row in report.rows] == ["all", "before", "peak", "after"]
+    assert {goal.name: goal.ok for goal in report.goals} == {
+        "failed searches": True,
+        "refused, of all": False,
+        "p99 of the accepted, ms": True,
+        "sent late, of all": True,
+    }
+
+
+def test_made_up_photos_are_the_same_each_time(tmp_path: Path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    first.mkdir()
+    again.mkdir()
+    photos = load_photos.make_up(first, 2)
+    assert [photo.read_bytes() for photo in photos] == [photo.read_bytes() for photo in load_photos.make_up(again, 2)]
+    assert load_photos.found(first) == photos
+    with pytest.raises(FileNotFoundError):
+        load_photos.found(tmp_path / "first" / "none")
