@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import (
@@ -34,6 +34,8 @@ DETECTOR_FILE = Path("weights/yolo26n.pt")
 """Where the detector's weights lie in the data directory."""
 RATES_FILE = Path("rates.csv")
 RULES_FILE = Path("rules.yaml")
+IMPORTED: Final = "imported"
+"""Stands for the folders that this data directory's imports read from."""
 
 Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
@@ -397,6 +399,11 @@ class PageConfig(Section):
         "",
         pattern=r"^((https?://|/)[^\s{}]*\{product_id\}[^\s{}]*)?$",
         description="where a product's card leads: `https://shop.example.com/products/{product_id}`; default: nowhere",
+    )
+    image_folders: Literal["imported"] | tuple[Path, ...] | None = Field(
+        None,
+        description="folders whose imported pictures are shown, at /v1/images; `imported`: those that imports on this "
+        "machine read from, which is the default of `serve` with a Milvus of its own, else none",
     )
 
 

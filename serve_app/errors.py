@@ -11,6 +11,7 @@
     │   ├── TooSmall             422 too_small
     │   ├── BadParameter         422 bad_parameter
     │   ├── UnknownProduct       404 unknown_product
+    │   ├── UnknownImage         404 unknown_image
     │   └── PhotoExpired         410 photo_expired
     ├── NotAllowed               the caller may not do this
     │   ├── KeyRequired          401 key_required
@@ -115,6 +116,13 @@ class BadParameter(BadInput):
 class UnknownProduct(BadInput):
     status = 404
     code = "unknown_product"
+
+
+class UnknownImage(BadInput):
+    """The index has no such image, or no picture of it that may be shown."""
+
+    status = 404
+    code = "unknown_image"
 
 
 class PhotoExpired(BadInput):

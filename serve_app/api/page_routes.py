@@ -13,6 +13,7 @@ from importlib.resources import files
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+from serve_app.api.etags import known_tags
 from serve_app.api.service import Service
 from serve_app.config import PageConfig
 from serve_app.languages import LANGUAGES, Reader
@@ -111,6 +112,7 @@ def settings_of(service: Service) -> dict[str, object]:
         "currencies": [code for code in CURRENCIES if code in rates],
         "max_bytes": service.max_body_bytes,
         "product_url": service.page_settings.product_url,
+        "pictures": bool(service.page_settings.image_folders),
     }
 
 
@@ -138,13 +140,12 @@ def _answer(
 ) -> Response:
     """Return a body with its ETag, or 304 where the browser has it."""
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    known = {each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(",")}
     all_headers = {
         "ETag": etag,
         "Cache-Control": cache_control,
         "X-Content-Type-Options": "nosniff",
         **(headers or {}),
     }
-    if etag in known:
+    if etag in known_tags(request):
         return Response(status_code=304, headers=all_headers)
     return Response(body, headers=all_headers, media_type=media_type)

@@ -11,6 +11,7 @@ from serve_app.changes import Change, Changed
 from serve_app.config import PageConfig
 from serve_app.limiting import Quotas
 from serve_app.market import Markets
+from serve_app.pictures import Picture, Width
 from serve_app.pipeline import Answer, Query, Stored
 from serve_app.repeats import Begun
 from serve_app.rules import Rules
@@ -70,6 +71,10 @@ class Service(Protocol):
 
     async def similar_page(self, owner: str, product_id: str, cursor: str, top_k: int, query: Query | None) -> Answer:
         """Return a further page of such a list."""
+        ...
+
+    async def picture(self, image_id: str, width: Width, known: Sequence[str]) -> Picture:
+        """Return a picture of an image, without data where its tag is a known one; raises UnknownImage."""
         ...
 
     def index(self) -> IndexView:

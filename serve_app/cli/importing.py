@@ -22,6 +22,7 @@ from serve_app.cli.local import milvus_uri, need_detector_weights, set_ray_envir
 from serve_app.collection import STAMP
 from serve_app.config import Config
 from serve_app.errors import BadConfig, BadManifest, TooManyProblems
+from serve_app.image_folders import remember
 
 if TYPE_CHECKING:
     from serve_app.catalogue.driver import Job
@@ -77,6 +78,8 @@ def import_catalogue(config: Config, options: Options, console: Console) -> Summ
     from serve_app.catalogue.driver import Job
 
     job = Job(manifest, base, now, options.feed, options.collection)
+    if not reading.scheme_of(base):
+        remember(config.data_dir, base)
     left_out = Quarantine(folder / "quarantine", name, base)
     report = Report(left_out, _calls(config))
     with milvus_uri(config, console) as uri:
