@@ -400,6 +400,12 @@ class PageConfig(Section):
         pattern=r"^((https?://|/)[^\s{}]*\{product_id\}[^\s{}]*)?$",
         description="where a product's card leads: `https://shop.example.com/products/{product_id}`; default: nowhere",
     )
+    facets: dict[Annotated[str, Field(pattern=r"^[^\n]{1,200}$")], dict[str, str]] = Field(
+        {},
+        max_length=9,
+        description="attributes that shoppers may narrow by, 9 at most, each with its name by language: "
+        "`{colour: {en: Colour, de: Farbe}}`, or `{}` for its own",
+    )
     image_folders: Literal["imported"] | tuple[Path, ...] | None = Field(
         None,
         description="folders whose imported pictures are shown, at /v1/images; `imported`: those that imports on this "

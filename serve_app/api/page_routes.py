@@ -112,6 +112,7 @@ def settings_of(service: Service) -> dict[str, object]:
         "currencies": [code for code in CURRENCIES if code in rates],
         "max_bytes": service.max_body_bytes,
         "product_url": service.page_settings.product_url,
+        "facets": dict(service.page_settings.facets),
         "pictures": bool(service.page_settings.image_folders),
     }
 
