@@ -27,6 +27,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from serve_app import telemetry
 from serve_app.admission import Admission
 from serve_app.api.service import IndexView
+from serve_app.backstage import Backstage
 from serve_app.callers import make_access
 from serve_app.catalogue.products import ProductWriter
 from serve_app.catalogue.staged import StageModels
@@ -63,6 +64,7 @@ from serve_app.stage_calls import StageCalls
 from serve_app.stages import WholePhoto, load_detector, load_embedder
 from serve_app.stores import make_store, signing_key
 from serve_app.turn_calls import ActorTurns
+from serve_app.why import Explainer
 from serve_app.writes import Writes
 
 if TYPE_CHECKING:
@@ -248,9 +250,11 @@ class Ingress:
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}
         stages = self._stages = StageCalls(handles, RetryBudget(RETRY_SHARE, reserve=most))
         whole = WholePhoto(config.limits.max_pixels)
+        seeing = DetectorOrWhole(stages, whole) if config.degradation.no_detector else stages
+        embedding = EmbedderOrNone(stages)
         pipeline = Pipeline(
-            DetectorOrWhole(stages, whole) if config.degradation.no_detector else stages,
-            EmbedderOrNone(stages),
+            seeing,
+            embedding,
             stages,
             rows_per_product=config.searcher.candidates_per_product,
             price_band=config.ranking.price_band,
@@ -265,6 +269,8 @@ class Ingress:
         self._products = Products(pipeline, stages, fingerprint)
         limits = config.limits
         self._pictures = Pictures(image_folders(config), max_bytes=limits.max_body_bytes, max_pixels=limits.max_pixels)
+        explainer = Explainer(seeing, embedding, stages, pipeline, self.rules, fingerprint)
+        self.backstage = Backstage(config, _milvus_uris(config)[0], explainer, self._pictures, self._admitted)
         self._repeats = Repeats(store, config.store.timeout_s)
         deadline_s = limits.write_deadline_s
         self._writes = Writes(_product_writer(config, fingerprint, stages), ActorTurns(deadline_s), deadline_s)

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import __version__
-from serve_app.api import health, page_routes, pictures, problems, products, search, search_batch, writing
+from serve_app.api import admin, health, page_routes, pictures, problems, products, search, search_batch, writing
 from serve_app.api.change_wire import BatchBody, ProductBody
 from serve_app.api.examples import ANSWERS
 from serve_app.api.keys import LIMIT, POLICY, Guard, TellLimits
@@ -49,6 +49,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(pictures.router(service, guard))
     app.include_router(health.router(service, guard))
     app.include_router(page_routes.router(service))
+    app.include_router(admin.router(service, guard))
     app.add_middleware(TellLimits)
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=GZIP_LEVEL)
     if service.access.origins:

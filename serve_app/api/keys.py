@@ -59,7 +59,7 @@ class Guard:
 
     def _entry(self, role: Role, *, counted: bool = True) -> Callable[..., Awaitable[Caller]]:
         async def enter(request: Request, _described: Any = Depends(_KEY)) -> Caller:  # noqa: B008 - how FastAPI has it
-            caller = self._access.caller(_asking(request))
+            caller = self._access.caller(asking_of(request))
             self._access.allow(caller, role)
             if counted:
                 await self.charge(request, caller, 1)
@@ -86,7 +86,8 @@ class TellLimits:
         await self._app(scope, receive, send_with_limits)
 
 
-def _asking(request: Request) -> Asking:
+def asking_of(request: Request) -> Asking:
+    """Return what of a request tells who makes it."""
     headers = request.headers
     return Asking(
         authorization=headers.get("authorization", ""),

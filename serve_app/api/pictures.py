@@ -12,7 +12,7 @@ from serve_app.api.search import problems_of
 from serve_app.api.service import Service
 from serve_app.callers import Caller
 from serve_app.keys import Role
-from serve_app.pictures import Width
+from serve_app.pictures import Picture, Width
 
 FRESH_S = 3600
 JPEG = "image/jpeg"
@@ -40,15 +40,19 @@ def router(service: Service, guard: Guard) -> APIRouter:
         _caller: Caller = guard.knows(Role.PUBLIC),  # noqa: B008 - how FastAPI has it
     ) -> Response:
         """Return the picture of an image that was imported from a file below `page.image_folders`."""
-        found = await service.picture(image_id, width, known_tags(request))
-        headers = {
-            "ETag": found.etag,
-            "Cache-Control": f"private, max-age={FRESH_S}",
-            "X-Content-Type-Options": "nosniff",
-            "Cross-Origin-Resource-Policy": "same-origin",
-        }
-        if found.data is None:
-            return Response(status_code=304, headers=headers)
-        return Response(found.data, headers=headers, media_type=JPEG)
+        return picture_answer(await service.picture(image_id, width, known_tags(request)))
 
     return routes
+
+
+def picture_answer(found: Picture) -> Response:
+    """Return a picture, or 304 where the browser has it."""
+    headers = {
+        "ETag": found.etag,
+        "Cache-Control": f"private, max-age={FRESH_S}",
+        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+    if found.data is None:
+        return Response(status_code=304, headers=headers)
+    return Response(found.data, headers=headers, media_type=JPEG)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from serve_app.catalogue import quarantine, reading
+from serve_app.catalogue import past, quarantine, reading
 from serve_app.catalogue.manifest import count
 from serve_app.catalogue.quarantine import Quarantine
 from serve_app.catalogue.report import Report, Status, Summary
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 LOCAL_IMAGES = 20_000
 """Up to about so many images, Milvus Lite answers fast enough (README, limits)."""
-FOLDER = Path("imports")
-"""Where the data directory holds what became of each import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ def import_catalogue(config: Config, options: Options, console: Console) -> Summ
     TooMuchGone, and TooManyProblems, where more was left out than `import.max_error_ratio`.
     """
     now = datetime.now(UTC)
-    folder = config.data_dir / FOLDER / now.strftime(STAMP)
+    folder = config.data_dir / past.FOLDER / now.strftime(STAMP)
     _check(config, options)
     if options.retry is not None:
         name, manifest, base = str(options.retry), options.retry, quarantine.base(options.retry)
@@ -91,6 +89,8 @@ def import_catalogue(config: Config, options: Options, console: Console) -> Summ
         finally:
             left_out.flush()
             summary = report.summary()
+            at = now.isoformat(timespec="seconds")
+            past.write(folder, name, at, summary, 0)
             _print(summary, total, console)
         if summary.error_ratio > config.importing.max_error_ratio:
             raise TooManyProblems(
@@ -98,6 +98,7 @@ def import_catalogue(config: Config, options: Options, console: Console) -> Summ
                 f"{config.importing.max_error_ratio:.0%} (import.max_error_ratio)"
             )
         removed = _remove(config, job, uri, options, console)
+        past.write(folder, name, at, summary, removed)
     _write_page(config, folder / "summary.html", name, base, report, removed, now, console)
     return summary
 
