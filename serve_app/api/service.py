@@ -63,7 +63,11 @@ class Service(Protocol):
     access: Access
     quotas: Quotas
     page_settings: PageConfig
-    backstage: Backstage
+
+    @property
+    def backstage(self) -> Backstage:
+        """What /admin asks."""
+        ...
 
     def rules(self) -> Rules:
         """Return the rules of the shop that are in force now."""
