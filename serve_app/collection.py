@@ -24,6 +24,9 @@ from serve_app.errors import BadInput
 NO_PRICE = -1
 """`price` of a product that has none."""
 
+IMAGE_FILE = "image_file"
+"""Key in `data` of the absolute path that an image was read from, on the machine that imported it."""
+
 NORM_TOLERANCE = 1e-2
 """How far an embedding's L2 norm may be from 1; float16 backends are off by about 1e-3."""
 

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import (
@@ -34,6 +34,8 @@ DETECTOR_FILE = Path("weights/yolo26n.pt")
 """Where the detector's weights lie in the data directory."""
 RATES_FILE = Path("rates.csv")
 RULES_FILE = Path("rules.yaml")
+IMPORTED: Final = "imported"
+"""Stands for the folders that this data directory's imports read from."""
 
 Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
@@ -444,6 +446,17 @@ class PageConfig(Section):
         pattern=r"^(https?://[^\s]+)?$",
         description="where the source of the running version is, which the AGPL-3.0 promises its users; default: the "
         "service hands out what is installed",
+    )
+    facets: dict[Annotated[str, Field(pattern=r"^[^\n]{1,200}$")], dict[str, str]] = Field(
+        {},
+        max_length=9,
+        description="attributes that shoppers may narrow by, 9 at most, each with its name by language: "
+        "`{colour: {en: Colour, de: Farbe}}`, or `{}` for its own",
+    )
+    image_folders: Literal["imported"] | tuple[Path, ...] | None = Field(
+        None,
+        description="folders whose imported pictures are shown, at /v1/images; `imported`: those that imports on this "
+        "machine read from, which is the default of `serve` with a Milvus of its own, else none",
     )
 
 

@@ -27,24 +27,27 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from serve_app import telemetry
 from serve_app.admission import Admission
 from serve_app.api.service import IndexView
+from serve_app.backstage import Backstage
 from serve_app.callers import Caller, make_access
 from serve_app.catalogue.products import ProductWriter
 from serve_app.catalogue.staged import StageModels
 from serve_app.changes import Change, Changed
-from serve_app.collection import IndexState, alias
+from serve_app.collection import IMAGE_FILE, IndexState, alias
 from serve_app.config import Config, SearchParams
 from serve_app.coverage import PARTIAL_INDEX
 from serve_app.degradation import DetectorOrWhole, EmbedderOrNone
-from serve_app.domain import Crops, Ranked, Terms
+from serve_app.domain import Crops, Hit, Ranked, Terms
 from serve_app.errors import (
     BadConfig,
     DeadlineExceeded,
     IndexMissing,
     ShoplensError,
+    UnknownImage,
 )
 from serve_app.feedback.log import FeedbackLog
 from serve_app.feedback.records import Feedback
 from serve_app.filters import Filter
+from serve_app.image_folders import image_folders
 from serve_app.inference import Inference
 from serve_app.limiting import Quotas
 from serve_app.market import make_markets
@@ -52,6 +55,7 @@ from serve_app.milvus.importing import import_pymilvus
 from serve_app.objects import Focus
 from serve_app.paging import Paging
 from serve_app.photos import Photos
+from serve_app.pictures import Picture, Pictures, Width
 from serve_app.pipeline import Answer, Embedded, Found, ImageViews, Pipeline, Query, Sighting, Stored
 from serve_app.repeats import Begun, Repeats
 from serve_app.resilience import RetryBudget
@@ -63,6 +67,7 @@ from serve_app.stage_calls import StageCalls
 from serve_app.stages import WholePhoto, load_detector, load_embedder
 from serve_app.stores import make_store, signing_key
 from serve_app.turn_calls import ActorTurns
+from serve_app.why import Explainer
 from serve_app.writes import Writes
 
 if TYPE_CHECKING:
@@ -214,6 +219,10 @@ class Searcher(_Stage):
         with self._meter.call():
             return await self._index.product(model, product_id, vectors, strong, terms)
 
+    async def image(self, model: str, image_id: str, terms: Terms) -> Hit | None:
+        with self._meter.call():
+            return await self._index.image(model, image_id, terms)
+
     async def __del__(self) -> None:
         await self._index.close()
 
@@ -243,9 +252,10 @@ class Ingress:
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}
         stages = self._stages = StageCalls(handles, RetryBudget(RETRY_SHARE, reserve=most))
         whole = WholePhoto(config.limits.max_pixels)
+        seeing = DetectorOrWhole(stages, whole) if config.degradation.no_detector else stages
         embedding = EmbedderOrNone(stages)
         pipeline = Pipeline(
-            DetectorOrWhole(stages, whole) if config.degradation.no_detector else stages,
+            seeing,
             embedding,
             stages,
             rows_per_product=config.searcher.candidates_per_product,
@@ -261,8 +271,12 @@ class Ingress:
         self._sessions = Sessions(pipeline, photos, paging, signing_key(config.store))
         self._products = Products(pipeline, stages, fingerprint)
         self._inference = Inference(stages, embedding)
+        limits = config.limits
+        self._pictures = Pictures(image_folders(config), max_bytes=limits.max_body_bytes, max_pixels=limits.max_pixels)
+        explainer = Explainer(seeing, embedding, stages, pipeline, self.rules, fingerprint)
+        self.backstage = Backstage(config, _milvus_uris(config)[0], explainer, self._pictures, self._admitted)
         self._repeats = Repeats(store, config.store.timeout_s)
-        deadline_s = config.limits.write_deadline_s
+        deadline_s = limits.write_deadline_s
         self._writes = Writes(_product_writer(config, fingerprint, stages), ActorTurns(deadline_s), deadline_s)
         self._admission = Admission(
             most=most, goal_s=config.ingress.latency_goal_s, last_s=math.inf, now_s=time.monotonic()
@@ -272,7 +286,7 @@ class Ingress:
         self._missing = False
         self._can_grow = False
         self._running: set[str] = set()
-        self._deadline_s = config.limits.deadline_s
+        self._deadline_s = limits.deadline_s
         self._most_replicas: dict[str, int] = {}
         self._alias = alias(config.catalogue, fingerprint)
         self._requests = Counter(telemetry.REQUESTS, tag_keys=("code",))
@@ -324,6 +338,16 @@ class Ingress:
 
     async def similar_page(self, owner: str, product_id: str, cursor: str, top_k: int, query: Query | None) -> Answer:
         return await self._admitted(lambda terms: self._sessions.page(owner, cursor, top_k, query, terms, product_id))
+
+    async def picture(self, image_id: str, width: Width, known: Sequence[str]) -> Picture:
+        if not self.page_settings.image_folders:
+            raise UnknownImage("pictures are not shown here; page.image_folders says of which folders they may be")
+        terms = Terms.within(self._deadline_s)
+        hit = await self._in_time(self._stages.image(self.fingerprint, image_id, terms), terms)
+        file = hit.data.get(IMAGE_FILE) if hit is not None else None
+        if not file:
+            raise UnknownImage("the index has no such image, or none that was imported from a file")
+        return await self._in_time(self._pictures.picture(str(file), width, known), terms)
 
     async def write(self, changes: Sequence[Change], at_ms: int) -> list[Changed]:
         return await self._writes.write(changes, at_ms)

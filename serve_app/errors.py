@@ -13,6 +13,7 @@
     │   ├── BadParameter         422 bad_parameter
     │   ├── UnknownProduct       404 unknown_product
     │   ├── UnknownModel         404 unknown_model
+    │   ├── UnknownImage         404 unknown_image
     │   └── PhotoExpired         410 photo_expired
     ├── NotAllowed               the caller may not do this
     │   ├── KeyRequired          401 key_required
@@ -132,6 +133,12 @@ class UnknownProduct(BadInput):
 class UnknownModel(BadInput):
     status = 404
     code = "unknown_model"
+
+
+class UnknownImage(BadInput):
+    """The index has no such image, or no picture of it that may be shown."""
+
+    code = "unknown_image"
 
 
 class PhotoExpired(BadInput):

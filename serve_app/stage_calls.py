@@ -20,7 +20,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter
 
 from serve_app import telemetry
-from serve_app.domain import PATIENT, Crops, Ranked, Terms
+from serve_app.domain import PATIENT, Crops, Hit, Ranked, Terms
 from serve_app.errors import Overloaded, ShoplensError, StageUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.objects import Focus
@@ -80,6 +80,10 @@ class StageCalls:
     ) -> Stored:
         stored: Stored = await self._call("Searcher", "product", model, product_id, vectors, strong, terms)
         return stored
+
+    async def image(self, model: str, image_id: str, terms: Terms = PATIENT) -> Hit | None:
+        hit: Hit | None = await self._call("Searcher", "image", model, image_id, terms)
+        return hit
 
     def is_waking(self) -> bool:
         """Tell whether a stage that was quiet has not answered yet: it may be starting from zero."""

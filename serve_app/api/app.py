@@ -13,7 +13,19 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import __version__
-from serve_app.api import feedback, health, inference, page_routes, problems, products, search, search_batch, writing
+from serve_app.api import (
+    admin,
+    feedback,
+    health,
+    inference,
+    page_routes,
+    pictures,
+    problems,
+    products,
+    search,
+    search_batch,
+    writing,
+)
 from serve_app.api.change_wire import BatchBody, ProductBody
 from serve_app.api.examples import ANSWERS
 from serve_app.api.feedback import FeedbackBody
@@ -51,9 +63,11 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(products.router(service, guard))
     app.include_router(writing.router(service, guard))
     app.include_router(feedback.router(service, guard))
+    app.include_router(pictures.router(service, guard))
     app.include_router(health.router(service, guard))
     app.include_router(inference.router(service, guard))
     app.include_router(page_routes.router(service))
+    app.include_router(admin.router(service, guard))
     app.add_middleware(TellLimits)
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=GZIP_LEVEL)
     if service.access.origins:

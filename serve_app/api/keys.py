@@ -36,6 +36,7 @@ class Guard:
         self._quotas = quotas
         # One for each role, so that a request is counted once however often its route names the role.
         self._entries = {role: self._entry(role) for role in Role}
+        self._uncounted = {role: self._entry(role, counted=False) for role in Role}
 
     def needs(self, role: Role) -> Any:
         """Return the default of a route's parameter `caller: Caller`, so that only who has this role gets in.
@@ -43,6 +44,10 @@ class Guard:
         Where that is not so the route is not entered, nor the request's body read.
         """
         return Depends(self._entries[role])
+
+    def knows(self, role: Role) -> Any:
+        """Return the same as `needs` does, for a route whose requests are not counted."""
+        return Depends(self._uncounted[role])
 
     async def charge(self, request: Request, caller: Caller, cost: int) -> None:
         """Count what a request costs beyond the one that it was counted as; raises QuotaExceeded."""
@@ -52,11 +57,12 @@ class Guard:
             if not standing.taken:
                 raise exceeded(standing, cost)
 
-    def _entry(self, role: Role) -> Callable[..., Awaitable[Caller]]:
+    def _entry(self, role: Role, *, counted: bool = True) -> Callable[..., Awaitable[Caller]]:
         async def enter(request: Request, _described: Any = Depends(_KEY)) -> Caller:  # noqa: B008 - how FastAPI has it
-            caller = self._access.caller(_asking(request))
+            caller = self._access.caller(asking_of(request))
             self._access.allow(caller, role)
-            await self.charge(request, caller, 1)
+            if counted:
+                await self.charge(request, caller, 1)
             return caller
 
         return enter
@@ -80,7 +86,8 @@ class TellLimits:
         await self._app(scope, receive, send_with_limits)
 
 
-def _asking(request: Request) -> Asking:
+def asking_of(request: Request) -> Asking:
+    """Return what of a request tells who makes it."""
     headers = request.headers
     return Asking(
         authorization=headers.get("authorization", ""),

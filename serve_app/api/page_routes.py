@@ -13,6 +13,7 @@ from importlib.resources import files
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+from serve_app.api.etags import known_tags
 from serve_app.api.service import Service
 from serve_app.api.source import ARCHIVE, source_address, source_archive
 from serve_app.config import PageConfig
@@ -41,9 +42,9 @@ class Assets:
         return f"page/{self.version}"
 
 
-def read_assets() -> Assets:
-    """Return the page's files as they are installed."""
-    folder = files("serve_app.api").joinpath("page")
+def read_assets(name: str = "page") -> Assets:
+    """Return a page's files as they are installed."""
+    folder = files("serve_app.api").joinpath(name)
     found = {entry.name: entry.read_bytes() for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)}
     digest = hashlib.sha256(b"".join(name.encode() + data for name, data in found.items()))
     return Assets(found, digest.hexdigest()[:12])
@@ -51,11 +52,16 @@ def read_assets() -> Assets:
 
 def content_security_policy(settings: PageConfig) -> str:
     """Return what browsers may load for the page: its own files, and pictures from where the shop's are."""
-    pictures = " ".join(("'self'", "blob:", "data:", *settings.picture_sources))
     return (
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
-        f"img-src {pictures}; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+        f"img-src {pictures_policy(settings)}; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'self'"
     )
+
+
+def pictures_policy(settings: PageConfig) -> str:
+    """Return where a page's pictures may come from."""
+    return " ".join(("'self'", "blob:", "data:", *settings.picture_sources))
 
 
 def router(service: Service) -> APIRouter:
@@ -75,19 +81,19 @@ def router(service: Service) -> APIRouter:
             "Vary": "Accept-Language",
             "Referrer-Policy": "same-origin",
         }
-        return _answer(request, text.encode(), "text/html", CHECK_EACH_TIME, headers)
+        return answer(request, text.encode(), "text/html", CHECK_EACH_TIME, headers)
 
     @routes.get(f"/{ARCHIVE}")
     def source(request: Request) -> Response:
         """Hand out the source of the running version."""
         # Named, so that it is not compressed once more.
-        return _answer(request, source_archive(), "application/gzip", CHECK_EACH_TIME, {"Content-Encoding": "identity"})
+        return answer(request, source_archive(), "application/gzip", CHECK_EACH_TIME, {"Content-Encoding": "identity"})
 
     @routes.get("/page/texts/{language}")
     def page_texts(request: Request, language: str) -> Response:
         """Answer with what the page says in another language."""
         reader = service.markets.of(language).reader
-        return _answer(request, json.dumps(said(reader)).encode(), "application/json", CHECK_EACH_TIME)
+        return answer(request, json.dumps(said(reader)).encode(), "application/json", CHECK_EACH_TIME)
 
     @routes.get("/page/{version}/{name}")
     async def page_file(request: Request, version: str, name: str) -> Response:
@@ -95,7 +101,7 @@ def router(service: Service) -> APIRouter:
         if data is None or media_type is None:
             raise HTTPException(404)
         # While replicas are replaced, a page of one version may ask a replica of another.
-        return _answer(request, data, media_type, FOREVER if version == assets.version else CHECK_EACH_TIME)
+        return answer(request, data, media_type, FOREVER if version == assets.version else CHECK_EACH_TIME)
 
     return routes
 
@@ -118,6 +124,8 @@ def settings_of(service: Service) -> dict[str, object]:
         "currencies": [code for code in CURRENCIES if code in rates],
         "max_bytes": service.max_body_bytes,
         "product_url": service.page_settings.product_url,
+        "facets": dict(service.page_settings.facets),
+        "pictures": bool(service.page_settings.image_folders),
     }
 
 
@@ -141,18 +149,17 @@ def written(assets: Assets, reader: Reader, settings: Mapping[str, object], sour
     return _NAMED.sub(value, assets.files[HTML].decode())
 
 
-def _answer(
+def answer(
     request: Request, body: bytes, media_type: str, cache_control: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return a body with its ETag, or 304 where the browser has it."""
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    known = {each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(",")}
     all_headers = {
         "ETag": etag,
         "Cache-Control": cache_control,
         "X-Content-Type-Options": "nosniff",
         **(headers or {}),
     }
-    if etag in known:
+    if etag in known_tags(request):
         return Response(status_code=304, headers=all_headers)
     return Response(body, headers=all_headers, media_type=media_type)

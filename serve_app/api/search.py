@@ -31,7 +31,7 @@ URL = "url"
 ACCEPT_LANGUAGE = "Accept-Language"
 _STATUSES = {
     400: "empty_body",
-    404: "unknown_product",
+    404: "unknown_product, unknown_image",
     408: "upload_timeout",
     410: "photo_expired",
     413: "photo_too_large, too_many_pixels",

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from serve_app.callers import Access, Caller
+from serve_app.catalogue.past import LeftOut, PastImport
 from serve_app.changes import Change, Changed
+from serve_app.collection import IndexInfo
 from serve_app.config import PageConfig
 from serve_app.feedback.records import Feedback
 from serve_app.limiting import Quotas
 from serve_app.market import Markets
+from serve_app.pictures import Picture, Width
 from serve_app.pipeline import Answer, Embedded, Query, Sighting, Stored
 from serve_app.repeats import Begun
 from serve_app.rules import Rules
+from serve_app.why import Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,34 @@ class IndexView:
     reason: str = ""
 
 
+class Backstage(Protocol):
+    """What /admin asks."""
+
+    def searches(self) -> list[dict[str, Any]]:
+        """Return the last searches, the newest first, without what could say whose they were."""
+        ...
+
+    async def imports(self) -> list[PastImport]:
+        """Return the newest imports of this data directory."""
+        ...
+
+    async def left_out(self, name: str) -> list[LeftOut]:
+        """Return the first rows that an import left out; raises UnknownImage where there is no such import."""
+        ...
+
+    async def picture(self, name: str, row: int, known: Sequence[str]) -> Picture:
+        """Return the picture of such a row; raises UnknownImage."""
+        ...
+
+    async def indexes(self) -> list[IndexInfo]:
+        """Return the collections of the catalogue, the newest first."""
+        ...
+
+    async def why(self, photo: bytes, product_id: str, query: Query) -> Why:
+        """Return where a product is for a photo; raises UnknownProduct."""
+        ...
+
+
 class Service(Protocol):
     fingerprint: str
     max_body_bytes: int
@@ -32,6 +64,11 @@ class Service(Protocol):
     access: Access
     quotas: Quotas
     page_settings: PageConfig
+
+    @property
+    def backstage(self) -> Backstage:
+        """What /admin asks."""
+        ...
 
     def rules(self) -> Rules:
         """Return the rules of the shop that are in force now."""
@@ -91,6 +128,10 @@ class Service(Protocol):
 
     async def feedback(self, caller: Caller, feedback: Feedback) -> bool:
         """Log what a shopper did with an answer; return whether the crop is kept. Raises Forbidden when off."""
+        ...
+
+    async def picture(self, image_id: str, width: Width, known: Sequence[str]) -> Picture:
+        """Return a picture of an image, without data where its tag is a known one; raises UnknownImage."""
         ...
 
     def index(self) -> IndexView:

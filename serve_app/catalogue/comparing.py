@@ -160,12 +160,12 @@ class Comparer:
         if isinstance(found, Unreadable):
             return problem_of(entry, found.code, found.reason)
         if isinstance(found, Bytes):
-            sha256, place = found.sha256, found.origin
+            sha256, place, file = found.sha256, found.origin, found.file
         else:
             assert known is not None  # only then was its server asked whether it changed
-            sha256, place = known.image_sha256, origins[entry.image]
+            sha256, place, file = known.image_sha256, origins[entry.image], ""
         at_ms = self._event.at_ms if entry.at_ms is None else entry.at_ms
-        planned = Planned(entry, sha256, self._recipe, at_ms, feed=self._event.feed, origin=place)
+        planned = Planned(entry, sha256, self._recipe, at_ms, feed=self._event.feed, origin=place, file=file)
         try:
             planned.check()
         except BadInput as error:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from serve_app.catalogue.manifest import Entry
 from serve_app.catalogue.reading import Origin
-from serve_app.collection import KnownImage, Row, category_root, check
+from serve_app.collection import IMAGE_FILE, KnownImage, Row, category_root, check
 from serve_app.domain import EMBEDDING_DIM, WHOLE_BOX, Box, Detection, View
 from serve_app.fetching import Validators
 
@@ -77,12 +77,16 @@ class Planned:
     feed: str = ""
     duplicate_of: str = ""
     origin: Origin | None = None
+    file: str = ""
+    """Path of the image's file on the machine that read it; '' where there is none."""
 
     @property
     def row_sha256(self) -> str:
         """Return the hash of what the rows say of the product, and of what their vectors are made of."""
         values = {name: value for name, value in asdict(self.entry).items() if name not in NOT_HASHED}
-        return hashlib.sha256(_canonical([values, self.image_sha256, self.recipe, self.feed])).hexdigest()
+        # A file that was moved changes its rows, so that its picture is found; no model is run for that.
+        file = [self.file] if self.file else []
+        return hashlib.sha256(_canonical([values, self.image_sha256, self.recipe, self.feed, *file])).hexdigest()
 
     def rows(self, views: Mapping[View, EmbeddedView]) -> list[Row]:
         """Return one row for each view."""
@@ -123,6 +127,8 @@ class Planned:
         if self.origin is not None:
             validators = self.origin.validators
             data[ORIGIN] = [self.origin.url, validators.etag, validators.last_modified]
+        if self.file:
+            data[IMAGE_FILE] = self.file
         if view is View.OBJECT:
             data |= {"box": [round(edge, 6) for edge in detection.box.as_tuple()], "label": detection.label}
         return data

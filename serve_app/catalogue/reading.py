@@ -50,6 +50,8 @@ class Bytes:
     data: bytes
     origin: Origin | None
     """None for a file of this machine."""
+    file: str = ""
+    """The absolute path of such a file; '' for what was read from elsewhere."""
 
     @property
     def sha256(self) -> str:
@@ -118,19 +120,19 @@ class ImageReader:
             if scheme_of(place) in STORES:
                 return self._whole(_from_store(place, self._most_bytes + 1), Origin(place, Validators()))
             with Path(place).open("rb") as file:
-                return self._whole(file.read(self._most_bytes + 1), None)
+                return self._whole(file.read(self._most_bytes + 1), None, _named(place))
         except FileNotFoundError:
             return Unreadable(MISSING_FILE, f"there is no file {place}")
         except (OSError, ValueError) as error:
             return Unreadable(UNREADABLE_FILE, f"{place} can't be read: {error}")
 
-    def _whole(self, data: bytes, origin: Origin | None) -> Found:
+    def _whole(self, data: bytes, origin: Origin | None, file: str = "") -> Found:
         if not data:
             return Unreadable(EmptyBody.code, "the file is empty")
         if len(data) > self._most_bytes:
             reason = f"the file has more than {self._most_bytes:,} bytes, limits.max_body_bytes; make it smaller"
             return Unreadable(PhotoTooLarge.code, reason)
-        return Bytes(data, origin)
+        return Bytes(data, origin, file)
 
 
 class _Web:
@@ -164,6 +166,17 @@ class _Web:
         self._thread.join()
         self._loop.close()
         self._loop = None
+
+
+def _named(path: str) -> str:
+    """Return the absolute path of a file; '' where the index can't hold it, which is kept in UTF-8."""
+    # Links are left as they are: one may lead to another version of the catalogue tomorrow.
+    whole = str(Path(path).absolute())
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        return ""
+    return whole
 
 
 def scheme_of(place: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from serve_app.catalogue.events import Change, apply
 from serve_app.catalogue.manifest import Entry, Problem
 from serve_app.catalogue.plan import RECIPE, EmbeddedView, Planned
-from serve_app.collection import Row, check
+from serve_app.collection import IMAGE_FILE, Row, check
 from serve_app.domain import WHOLE_BOX, Detection, View
 from serve_app.errors import BadInput
 
@@ -134,6 +134,7 @@ def _row(row: Row, entry: Entry, updated_at: int, since_ms: int, times: Mapping[
         phash=row.phash,
         feed=row.feed,
         duplicate_of=row.duplicate_of,
+        file=str(row.data.get(IMAGE_FILE, "")),
     )
     (new,) = planned.rows({row.view: EmbeddedView(Detection(WHOLE_BOX), row.vector)})
     data: dict[str, Any] = {name: value for name, value in row.data.items() if name != CHANGED}

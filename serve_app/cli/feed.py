@@ -16,12 +16,14 @@ from rich.markup import escape
 
 from serve_app.catalogue import sources
 from serve_app.catalogue.feed import Batch, Source, follow, stopped_by_signals
+from serve_app.catalogue.reading import scheme_of
 from serve_app.catalogue.refused import RefusedEvents
 from serve_app.catalogue.report import Status
 from serve_app.cli.local import milvus_uri, need_detector_weights
 from serve_app.collection import STAMP
 from serve_app.config import Config
 from serve_app.errors import BadConfig, BadManifest
+from serve_app.image_folders import remember
 
 if TYPE_CHECKING:
     from serve_app.catalogue.metrics import FeedMetrics
@@ -91,6 +93,9 @@ def follow_feed(config: Config, options: Options, console: Console) -> None:
     need_detector_weights(config)
     now = datetime.now(UTC)
     base = options.base or _base(options.source)
+    is_named = options.base or options.source not in (STANDARD_INPUT, KAFKA)
+    if is_named and not scheme_of(base):
+        remember(config.data_dir, str(Path(base).absolute()))
     refused = RefusedEvents(config.data_dir / FOLDER / now.strftime(STAMP) / "refused.jsonl")
     tally = _Tally(console)
     with ExitStack() as stack:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from serve_app.catalogue import quarantine, reading
+from serve_app.catalogue import past, quarantine, reading
 from serve_app.catalogue.manifest import count
 from serve_app.catalogue.quarantine import Quarantine
 from serve_app.catalogue.report import Report, Status, Summary
@@ -22,14 +22,13 @@ from serve_app.cli.local import milvus_uri, need_detector_weights, set_ray_envir
 from serve_app.collection import STAMP
 from serve_app.config import Config
 from serve_app.errors import BadConfig, BadManifest, TooManyProblems
+from serve_app.image_folders import remember
 
 if TYPE_CHECKING:
     from serve_app.catalogue.driver import Job
 
 LOCAL_IMAGES = 20_000
 """Up to about so many images, Milvus Lite answers fast enough (README, limits)."""
-FOLDER = Path("imports")
-"""Where the data directory holds what became of each import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def import_catalogue(config: Config, options: Options, console: Console) -> Summ
     TooMuchGone, and TooManyProblems, where more was left out than `import.max_error_ratio`.
     """
     now = datetime.now(UTC)
-    folder = config.data_dir / FOLDER / now.strftime(STAMP)
+    folder = config.data_dir / past.FOLDER / now.strftime(STAMP)
     _check(config, options)
     if options.retry is not None:
         name, manifest, base = str(options.retry), options.retry, quarantine.base(options.retry)
@@ -77,6 +76,8 @@ def import_catalogue(config: Config, options: Options, console: Console) -> Summ
     from serve_app.catalogue.driver import Job
 
     job = Job(manifest, base, now, options.feed, options.collection)
+    if not reading.scheme_of(base):
+        remember(config.data_dir, base)
     left_out = Quarantine(folder / "quarantine", name, base)
     report = Report(left_out, _calls(config))
     with milvus_uri(config, console) as uri:
@@ -88,6 +89,8 @@ def import_catalogue(config: Config, options: Options, console: Console) -> Summ
         finally:
             left_out.flush()
             summary = report.summary()
+            at = now.isoformat(timespec="seconds")
+            past.write(folder, name, at, summary, 0)
             _print(summary, total, console)
         if summary.error_ratio > config.importing.max_error_ratio:
             raise TooManyProblems(
@@ -95,6 +98,7 @@ def import_catalogue(config: Config, options: Options, console: Console) -> Summ
                 f"{config.importing.max_error_ratio:.0%} (import.max_error_ratio)"
             )
         removed = _remove(config, job, uri, options, console)
+        past.write(folder, name, at, summary, removed)
     _write_page(config, folder / "summary.html", name, base, report, removed, now, console)
     return summary
 

@@ -6,13 +6,14 @@ import signal
 import socket
 import threading
 import time
+from typing import Any
 
 import httpx
 from rich.console import Console
 
 from serve_app.callers import make_access
 from serve_app.cli.local import milvus_uri, need_detector_weights, set_ray_environment
-from serve_app.config import Config
+from serve_app.config import IMPORTED, Config
 from serve_app.errors import BadConfig
 from serve_app.telemetry import LOG_FILE
 
@@ -37,8 +38,10 @@ def serve(config: Config, console: Console) -> None:
 
 
 def _as_served(config: Config, uri: str) -> Config:
-    milvus = config.milvus.model_copy(update={"uri": uri})
-    return config.model_copy(update={"milvus": milvus, "log_file": config.log_file or config.data_dir / LOG_FILE})
+    changed: dict[str, Any] = {"milvus": config.milvus.model_copy(update={"uri": uri})}
+    if config.page.image_folders is None and config.milvus.uri is None:
+        changed["page"] = config.page.model_copy(update={"image_folders": IMPORTED})
+    return config.model_copy(update={**changed, "log_file": config.log_file or config.data_dir / LOG_FILE})
 
 
 def _serve(config: Config, console: Console, signals: _Signals) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from serve_app.collection import alias
 from serve_app.config import MilvusConfig, SearchParams
-from serve_app.domain import PATIENT, Ranked, Terms
+from serve_app.domain import PATIENT, Hit, Ranked, Terms
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.milvus.searcher import MilvusSearcher
 from serve_app.pipeline import Embedded, Found, Stored
@@ -57,6 +57,10 @@ class ModelSearchers:
     ) -> Stored:
         """Return what a model's index has of a product, see MilvusSearcher."""
         return await self.searcher(model).product(product_id, vectors=vectors, strong=strong, terms=terms)
+
+    async def image(self, model: str, image_id: str, terms: Terms = PATIENT) -> Hit | None:
+        """Return a row of an image of a model's index, see MilvusSearcher."""
+        return await self.searcher(model).image(image_id, terms=terms)
 
     def searcher(self, model: str) -> MilvusSearcher:
         """Return the searcher for a model's embeddings."""

@@ -13,10 +13,10 @@ import numpy as np
 from pymilvus import AsyncMilvusClient
 from pymilvus.client.types import LoadState
 
-from serve_app.collection import HIT_FIELDS, IndexState, quote, to_hit
+from serve_app.collection import HIT_FIELDS, IndexState, quote, row_id, to_hit
 from serve_app.config import MilvusConfig, SearchParams
 from serve_app.coverage import PARTIAL_INDEX, Sample
-from serve_app.domain import EMBEDDING_DIM, PATIENT, Embeddings, Hit, Ranked, StoredView, Terms
+from serve_app.domain import EMBEDDING_DIM, PATIENT, Embeddings, Hit, Ranked, StoredView, Terms, View
 from serve_app.errors import IndexMissing
 from serve_app.filters import NO_FILTER, Filter, expression, matches
 from serve_app.gathering import Gatherer
@@ -139,6 +139,11 @@ class MilvusSearcher:
             watermark_ms=asked_ms if strong or facts.whole else asked_ms - STALENESS_MS,
             collection=facts.collection,
         )
+
+    async def image(self, image_id: str, *, terms: Terms = PATIENT) -> Hit | None:
+        """Return a row of an image, that of the whole where it is there; None where the index has none."""
+        rows = {row["view"]: row for row in await self._rows("row_id", [row_id(image_id, v) for v in View], terms)}
+        return next((to_hit(rows[view], 0.0) for view in View if view in rows), None)
 
     async def _rows(self, field: str, values: Sequence[str], terms: Terms) -> list[dict[str, Any]]:
         rows = []

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from serve_app.collection import IndexState, Row, to_hit
-from serve_app.domain import EMBEDDING_DIM, PATIENT, Embeddings, Hit, Ranked, StoredView, Terms
+from serve_app.domain import EMBEDDING_DIM, PATIENT, Embeddings, Hit, Ranked, StoredView, Terms, View
 from serve_app.errors import IndexMissing, MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter, matches
 from serve_app.pipeline import Found, Stored
@@ -62,6 +62,14 @@ class FakeSearcher:
             for row in own
         )
         return Stored(tuple(views), time.time_ns() // 10**6)
+
+    async def image(self, image_id: str, *, terms: Terms = PATIENT) -> Hit | None:
+        self._check_there()
+        own = {row.view: to_hit(row.values() | {"row_id": row.row_id}, 0.0) for row in self._of(image_id)}
+        return next((own[view] for view in View if view in own), None)
+
+    def _of(self, image_id: str) -> list[Row]:
+        return [row for row in self.rows if row.image_id == image_id]
 
     def _row(self, entry: Ranked) -> dict[str, Any] | None:
         own = sorted((row for row in self.rows if row.product_id == entry.product_id), key=lambda row: row.row_id)

@@ -282,6 +282,14 @@ async def test_a_product_that_is_not_there_has_no_rows(subject: Subject) -> None
     assert (await subject.searcher.product("nobody's")).rows == ()
 
 
+async def test_image_is_read_by_its_id_whatever_that_is(subject: Subject) -> None:
+    for image_id in ("image-007", f"odd {ODD_TEXT}"):
+        found = await subject.searcher.image(image_id)
+        assert found is not None
+        assert (found.image_id, found.view) == (image_id, View.WHOLE)
+    assert await subject.searcher.image('no" or row_id != "') is None
+
+
 async def test_no_embedding_gives_no_list(subject: Subject) -> None:
     assert (await subject.searcher.search(embeddings(0, seed=5), 10)).hits == []
 

@@ -175,10 +175,12 @@ def test_search_health_and_page_alone_are_reached_from_outside(shape: str, kind:
         ("/v2/health", "Prefix"),
         ("/", "Exact"),
         ("/page", "Prefix"),
+        ("/v1/images", "Prefix"),
         ("/docs", "Exact"),
         ("/openapi.json", "Exact"),
     }
     assert products <= paths
+    assert not any("/admin".startswith(path) for path, kind_of in paths if kind_of == "Prefix")
 
 
 def test_an_import_waits_for_its_time_and_for_no_other() -> None:

@@ -67,6 +67,19 @@ def test_imported_photo_finds_itself(service, radios):
         assert best["score"] >= 0.999
 
 
+def test_picture_of_an_imported_file_is_shown_by_its_id_alone(service, radios):
+    best = whole(service.search(radios.images[0]))["products"][0]
+    address = f"{service.url}/v1/images/{best['image_id']}"
+    found = httpx.get(address, params={"width": 160}, timeout=TIMEOUT_S)
+    assert (found.status_code, max(Image.open(io.BytesIO(found.content)).size)) == (200, 160)
+    tag = {"If-None-Match": found.headers["etag"]}
+    assert httpx.get(address, params={"width": 160}, headers=tag, timeout=TIMEOUT_S).status_code == 304
+    assert problem(httpx.get(f"{service.url}/v1/images/{radios.images[0]}", timeout=TIMEOUT_S)) == (
+        404,
+        "unknown_image",
+    )
+
+
 def test_each_kind_of_file_finds_itself(service, radios):
     image = Image.open(radios.images[3]).convert("RGB")
     for kind in ("PNG", "WEBP"):

@@ -7,7 +7,7 @@ import pytest
 
 from serve_app.catalogue.manifest import Entry
 from serve_app.catalogue.plan import RECIPE, Action, EmbeddedView, Planned, Recipe, decide, kept_views
-from serve_app.collection import KnownImage, check
+from serve_app.collection import IMAGE_FILE, KnownImage, check
 from serve_app.domain import WHOLE_BOX, Box, Detection, View
 from serve_app.errors import BadInput
 
@@ -121,3 +121,11 @@ def test_views_that_do_not_fit_are_not_kept(rows):
 def test_what_the_index_cannot_store_is_found_before_a_model_is_asked(values):
     with pytest.raises(BadInput):
         changed(**values).check()
+
+
+def test_file_of_an_image_is_known_by_its_rows_and_a_moved_one_needs_no_model():
+    there, moved = (replace(PLANNED, file=f"/{folder}/1.jpg") for folder in ("old", "new"))
+    assert [row.data[IMAGE_FILE] for row in there.rows(VIEWS)] == ["/old/1.jpg", "/old/1.jpg"]
+    assert decide(moved, known(there)) is Action.METADATA
+    assert decide(there, known(PLANNED)) is Action.METADATA
+    assert decide(there, known(there)) is Action.UNCHANGED

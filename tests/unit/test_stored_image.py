@@ -9,6 +9,7 @@ from serve_app.catalogue.events import Change
 from serve_app.catalogue.manifest import Entry, Problem
 from serve_app.catalogue.plan import EmbeddedView, Planned
 from serve_app.catalogue.stored_image import StoredImage
+from serve_app.collection import IMAGE_FILE
 from serve_app.domain import WHOLE_BOX, Box, Detection, View
 
 ENTRY = Entry(
@@ -102,3 +103,10 @@ def test_what_can_not_be_stored_is_a_problem(values):
     found = image().changed(change(**values))
     assert isinstance(found, Problem)
     assert (found.row, found.product_id) == (5, "7")
+
+
+def test_file_of_an_image_outlives_its_updates():
+    before = image(replace(PLANNED, file="/photos/1.jpg"))
+    after = before.changed(change(price="5", currency="EUR"))
+    assert {row.data[IMAGE_FILE] for row in after.rows.values()} == {"/photos/1.jpg"}
+    assert after.row_sha256s == {replace(PLANNED, entry=after.entry, file="/photos/1.jpg").row_sha256}

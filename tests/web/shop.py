@@ -98,7 +98,12 @@ def _product(number: int) -> Hit:
     titles = {"en": f"{colour.title()} {shape} no. {number}", "de": f"{german} Nr. {number}"}
     titles |= {"ja": f"{japanese} {number}", "ar": f"{arabic} {number}"}
     found = hit(
-        product_id, 0.9 - number / 300, f"image-{number}", titles=titles, image_url=f"pictures/{product_id}.png"
+        product_id,
+        0.9 - number / 300,
+        f"image-{number}",
+        titles=titles,
+        image_url=f"pictures/{product_id}.png",
+        attributes={"colour": colour, "legs": 4 if shape == "chair" else 0},
     )
     stocked, price = number % 4 != 3, 990 + 350 * (number * 7 % 40)
     return replace(found, price=price, currency="EUR", in_stock=stocked, category=f"Home/{shape.title()}s")
@@ -115,6 +120,7 @@ def ranked(shape: str | None, query: Query) -> tuple[Hit, ...]:
         for each in CATALOGUE
         if (wanted.in_stock is None or each.in_stock == wanted.in_stock)
         and (not wanted.categories or each.category in wanted.categories)
+        and all(each.data["attributes"][name] in values for name, values in wanted.attributes)
         and (not wanted.prices or any(_lies_in(each, bound.low, bound.high, bound.currency) for bound in wanted.prices))
     ]
     if query.sort is not Sort.SIMILARITY:

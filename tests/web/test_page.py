@@ -377,6 +377,28 @@ def test_categories_are_offered_with_their_counts(visit):
     visit.shows("vase")
 
 
+def test_declared_attributes_narrow_and_offer_their_other_values_still(browser):
+    facets = {"colour": {"en": "Colour", "de": "Farbe"}, "legs": {}}
+    for visit in visited(browser, Shop(page_settings=PageConfig(facets=facets)), **DESKTOP):
+        visit.search()
+        visit.press("Filters")
+        groups = visit.page.get_by_role("group", name="Colour")
+        expect(groups.get_by_role("checkbox")).to_have_count(5)
+        visit.accessible()
+        groups.get_by_label("teal (18)").check()
+        expect(visit.titles.first).to_contain_text("Teal")
+        expect(visit.page.get_by_role("group", name="legs").get_by_label("4 (6)")).to_be_visible()
+        expect(groups.get_by_label("teal (18)")).to_be_focused()
+        groups.get_by_label("coral (18)").check()
+        expect(visit.page.get_by_role("group", name="legs").get_by_label("4 (12)")).to_be_visible()
+        expect(visit.page.locator("#filtered")).to_have_text("2")
+        visit.page.get_by_label("Language").select_option("de")
+        german = visit.page.get_by_role("group", name="Farbe")
+        expect(german.get_by_role("checkbox", checked=True)).to_have_count(2)
+        visit.press(texts(PAGE, "de")["Clear filters"])
+        expect(german.get_by_role("checkbox", checked=True)).to_have_count(0)
+
+
 def test_more_like_this_and_back(visit):
     visit.search()
     visit.page.locator(".further").scroll_into_view_if_needed()

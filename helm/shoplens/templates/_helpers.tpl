@@ -185,7 +185,7 @@ What is reached from outside, as a JSON list: search, health and page. Never /me
 written by another method at the same path is left out of an Ingress, which can't tell methods apart.
 */}}
 {{- define "shoplens.paths" -}}
-{{- $paths := list (dict "path" "/v1/search" "type" "Exact" "method" "POST") (dict "path" "/v2/health" "type" "Prefix" "method" "GET") (dict "path" "/" "type" "Exact" "method" "GET") (dict "path" "/page" "type" "Prefix" "method" "GET") (dict "path" "/v1/products" "type" "Prefix" "method" "GET" "written" true) -}}
+{{- $paths := list (dict "path" "/v1/search" "type" "Exact" "method" "POST") (dict "path" "/v2/health" "type" "Prefix" "method" "GET") (dict "path" "/" "type" "Exact" "method" "GET") (dict "path" "/page" "type" "Prefix" "method" "GET") (dict "path" "/v1/images" "type" "Prefix" "method" "GET") (dict "path" "/v1/products" "type" "Prefix" "method" "GET" "written" true) -}}
 {{- if .Values.exposure.docs -}}
 {{- $paths = concat $paths (list (dict "path" "/docs" "type" "Exact" "method" "GET") (dict "path" "/openapi.json" "type" "Exact" "method" "GET")) -}}
 {{- end -}}

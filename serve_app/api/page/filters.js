@@ -1,8 +1,9 @@
 // Copyright 2026 The Shoplens authors
 // SPDX-License-Identifier: Apache-2.0
 
-// What narrows a search: category, price, stock, order.
+// What narrows a search: category, price, stock, attributes, order.
 
+import * as attributes from "./attributes.js";
 import { language, text } from "./texts.js";
 
 const form = document.getElementById("wanted");
@@ -39,7 +40,7 @@ export function listen(changed, opened) {
 export function wanted(currency) {
   const amount = (name) => fields[name].value.trim().replace(/\p{Nd}/gu, asciiDigit).replace(/[,٫]/, ".");
   const prices = currency && form.checkValidity() ? { price_min: amount("price_min"), price_max: amount("price_max") } : {};
-  const found = { sort: fields.sort.value, category: fields.category.value, ...prices };
+  const found = { sort: fields.sort.value, category: fields.category.value, ...prices, ...attributes.wanted() };
   if (fields.in_stock.checked) found.in_stock = "true";
   const given = Object.fromEntries(Object.entries(found).filter(([, value]) => value));
   return given.price_min || given.price_max ? { ...given, currency } : given;
@@ -59,12 +60,13 @@ export function set(given) {
   }
   fields.category.value = given.category ?? "";
   fields.in_stock.checked = given.in_stock === "true";
+  attributes.offer({}, given);
   count();
 }
 
-/** Begin anew: closed, with no categories but the one that is wanted. */
-export function begin(given) {
-  unfold(false);
+/** Begin anew: closed unless it was `opened`, with nothing to choose among but what is wanted. */
+export function begin(given, { opened = false } = {}) {
+  unfold(opened);
   fields.category.replaceChildren(new Option(text("All categories"), ""));
   set(given);
   categories.hidden = !given.category;
@@ -76,10 +78,11 @@ export function countIn(currency) {
   for (const name of ["price_min", "price_max"]) fields[name].disabled = !currency;
 }
 
-/** Let the shopper choose among categories, with how many products each has. */
-export function offer(found) {
+/** Let the shopper choose among what was counted, with how many products each has. */
+export function offer({ category, ...others }) {
+  attributes.offer(others, attributes.wanted());
   const before = fields.category.value;
-  const options = [...found].sort((a, b) => nameOf(a).localeCompare(nameOf(b), language())).map(option);
+  const options = [...category].sort((a, b) => nameOf(a).localeCompare(nameOf(b), language())).map(option);
   fields.category.replaceChildren(new Option(text("All categories"), ""), ...options);
   if (before && fields.category.value !== before) fields.category.append(new Option(before, before, true, true));
   fields.category.value = before;
@@ -100,7 +103,8 @@ function unfold(isOpen) {
 }
 
 function count() {
-  const set = ["category", "price_min", "price_max"].filter((name) => fields[name].value).length + Number(fields.in_stock.checked);
-  badge.hidden = !set;
-  badge.textContent = set ? new Intl.NumberFormat(language()).format(set) : "";
+  const set = ["category", "price_min", "price_max"].filter((name) => fields[name].value).length;
+  const ticked = Number(fields.in_stock.checked) + Object.values(attributes.wanted()).flat().length;
+  badge.hidden = !(set + ticked);
+  badge.textContent = badge.hidden ? "" : new Intl.NumberFormat(language()).format(set + ticked);
 }

@@ -72,14 +72,15 @@ export function card(product, like) {
 
 export function image(product) {
   const place = make("div", "image");
-  const address = product.image_url ?? (product.image_id && `v1/images/${encodeURIComponent(product.image_id)}`);
-  if (!address) return place;
+  const own = settings.pictures && product.image_id ? `v1/images/${encodeURIComponent(product.image_id)}` : null;
+  if (!product.image_url && !own) return place;
   const node = make("img");
   node.alt = "";
   node.loading = "lazy";
   node.decoding = "async";
   node.addEventListener("error", () => node.remove());
-  node.src = address;
+  if (!product.image_url) node.srcset = `${own}?width=640 2x`;
+  node.src = product.image_url ?? `${own}?width=320`;
   place.append(node);
   return place;
 }

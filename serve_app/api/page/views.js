@@ -3,9 +3,12 @@
 
 // What a view shows: its products, by photo, by a product they are like, or by their ids.
 
+import * as attributes from "./attributes.js";
 import { Offline, Problem, search, similar, stored } from "./service.js";
 import { language, money, settings } from "./texts.js";
 
+const CATEGORY = "category";
+const FACETS = [CATEGORY, ...attributes.facets];
 const FIRST = 12;
 const PAGE = 24;
 const MOST_SHARED = 24;
@@ -118,20 +121,36 @@ function unseen(products, shown) {
   return products.filter((product) => !ids.has(product.product_id));
 }
 
-/** Return how many products have which category, whatever category is wanted; null where that can't be told. */
-export async function categories(view, currency, signal) {
-  const parameters = { ...asked(view, currency, 1), category: null, facets: "category" };
+/** Return how many products have what, by facet; null where that can't be told.
+
+A facet that is narrowed by is counted without that, so that other values of it can be chosen. */
+export async function counts(view, currency, signal) {
+  const [narrowed, others] = [FACETS.filter((each) => view.wanted[each]), FACETS.filter((each) => !view.wanted[each])];
+  const groups = [others, ...narrowed.map((each) => [each])].filter((group) => group.length);
+  const found = await Promise.all(groups.map((group) => counted(view, currency, group, signal)));
+  return found.every(Boolean) ? Object.assign({}, ...found) : null;
+}
+
+async function counted(view, currency, names, signal) {
+  const without = Object.fromEntries(names.map((name) => [name, null]));
+  const parameters = { ...asked(view, currency, 1), ...without, facets: names };
   try {
-    if (view.kind === "like") return (await similar(view.id, parameters, signal)).facets?.category ?? null;
-    if (view.kind !== "photo" || !view.token) return null;
-    const object = view.objects[view.chosen];
-    const box = view.box ?? (object?.source === "whole" ? null : object?.box);
-    const of = box ? { box: boxText(box) } : { objects: "whole" };
-    return (await search({ token: view.token, ...parameters, ...of }, signal)).objects[0].facets?.category ?? null;
+    const found = await facetsOf(view, parameters, signal);
+    const values = (name) => (name === CATEGORY ? found.category : found.attributes[name.slice("attr.".length)]);
+    return found && Object.fromEntries(names.map((name) => [name, values(name)]));
   } catch (error) {
     if (error instanceof Problem || error instanceof Offline) return null;
     throw error;
   }
+}
+
+async function facetsOf(view, parameters, signal) {
+  if (view.kind === "like") return (await similar(view.id, parameters, signal)).facets;
+  if (view.kind !== "photo" || !view.token) return null;
+  const object = view.objects[view.chosen];
+  const box = view.box ?? (object?.source === "whole" ? null : object?.box);
+  const of = box ? { box: boxText(box) } : { objects: "whole" };
+  return (await search({ token: view.token, ...parameters, ...of }, signal)).objects[0].facets;
 }
 
 const asked = (view, currency, count) => ({ top_k: count, language: language(), currency, ...view.wanted });

@@ -1,0 +1,135 @@
+"""/admin: the page for the shop's own people, and what it asks for."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from serve_app import __version__
+from serve_app.api.admin_session import Session, token_of
+from serve_app.api.admin_wire import KeyBody, index_of, why_of
+from serve_app.api.etags import known_tags
+from serve_app.api.keys import Guard
+from serve_app.api.page_routes import CHECK_EACH_TIME, FOREVER, MEDIA_TYPES, answer, pictures_policy, read_assets
+from serve_app.api.parameters import read_parameters
+from serve_app.api.pictures import picture_answer
+from serve_app.api.query_string import merged, query_values
+from serve_app.api.search import market_of
+from serve_app.api.service import Service
+from serve_app.api.uploads import read_upload
+from serve_app.callers import Caller
+from serve_app.errors import BadParameter, EmptyBody
+from serve_app.pictures import Width
+
+PRIVATE = {"Cache-Control": "no-store"}
+
+
+def router(service: Service, guard: Guard) -> APIRouter:
+    routes = APIRouter(prefix="/admin", include_in_schema=False)
+    session = Session(service.access, guard)
+    _add_page(routes, service)
+    _add_session(routes, session)
+    _add_answers(routes, service, session)
+    return routes
+
+
+def policy(service: Service) -> str:
+    """Return what browsers may load for the page: its own files alone, and pictures from where the shop's are."""
+    return (
+        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {pictures_policy(service.page_settings)}; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _add_page(routes: APIRouter, service: Service) -> None:
+    assets = read_assets("admin_page")
+    text = assets.files["index.html"].decode().replace("{{@assets}}", html.escape(f"admin/files/{assets.version}"))
+
+    @routes.get("")
+    async def page(request: Request) -> Response:
+        headers = {"Content-Security-Policy": policy(service), "Referrer-Policy": "no-referrer"}
+        return answer(request, text.encode(), "text/html", CHECK_EACH_TIME, headers)
+
+    @routes.get("/files/{version}/{name}")
+    async def file(request: Request, version: str, name: str) -> Response:
+        data, media_type = assets.files.get(name), MEDIA_TYPES.get(f".{name.rpartition('.')[2]}")
+        if data is None or media_type is None:
+            raise HTTPException(404)
+        return answer(request, data, media_type, FOREVER if version == assets.version else CHECK_EACH_TIME)
+
+
+def _add_session(routes: APIRouter, session: Session) -> None:
+    @routes.get("/session")
+    async def who(request: Request, caller: Caller = session.admin) -> Response:
+        return _told({"name": caller.name, "has_key": caller.has_key, "csrf": token_of(request)})
+
+    @routes.post("/session")
+    async def enter(request: Request, body: KeyBody) -> Response:
+        response = _told({})
+        session.begin(request, response, body.key)
+        return response
+
+    @routes.delete("/session")
+    async def leave(_caller: Caller = session.admin) -> Response:
+        response = _told({})
+        session.end(response)
+        return response
+
+
+def _add_answers(routes: APIRouter, service: Service, session: Session) -> None:
+    @routes.get("/overview")
+    async def overview(_caller: Caller = session.admin) -> Response:
+        index, missing = service.index(), service.ready()
+        return _told(
+            {
+                "version": __version__,
+                "model": service.fingerprint,
+                "collection": index.collection,
+                "reason": index.reason if missing is None else missing.reason,
+                "rules": len(service.rules().rules),
+                "indexes": [index_of(info) for info in await service.backstage.indexes()],
+            }
+        )
+
+    @routes.get("/searches")
+    async def searches(_caller: Caller = session.admin) -> Response:
+        return _told(service.backstage.searches())
+
+    @routes.get("/imports")
+    async def imports(_caller: Caller = session.admin) -> Response:
+        return _told([asdict(each) for each in await service.backstage.imports()])
+
+    @routes.get("/imports/{name}")
+    async def left_out(name: str, _caller: Caller = session.admin) -> Response:
+        return _told([asdict(each) for each in await service.backstage.left_out(name)])
+
+    @routes.get("/imports/{name}/{row}/picture")
+    async def picture(name: str, row: int, request: Request, _caller: Caller = session.admin) -> Response:
+        return picture_answer(await service.backstage.picture(name, row, known_tags(request)))
+
+    @routes.get("/images/{image_id:path}")
+    async def image(image_id: str, request: Request, _caller: Caller = session.admin) -> Response:
+        return picture_answer(await service.picture(image_id, Width.SMALL, known_tags(request)))
+
+    @routes.post("/why")
+    async def why(request: Request, _caller: Caller = session.admin) -> Response:
+        asked = [(name, value) for name, value in request.query_params.multi_items() if name != "product_id"]
+        product_id = request.query_params.get("product_id")
+        if not product_id:
+            raise BadParameter("product_id is missing: it names the product that is asked about")
+        upload = await read_upload(request, service.max_body_bytes)
+        parameters = read_parameters(merged(query_values(asked), upload.values))
+        market = market_of(service, request, parameters)
+        if upload.photo is None:
+            raise EmptyBody("the request has no photo; choose one")
+        found = await service.backstage.why(upload.photo, product_id, parameters.query(market))
+        return _told(why_of(found, market, service.rules()))
+
+
+def _told(values: Any) -> JSONResponse:
+    return JSONResponse(values, headers=PRIVATE)
