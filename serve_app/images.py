@@ -17,7 +17,7 @@ from PIL import AvifImagePlugin, ExifTags, Image, ImageCms, ImageFile
 from serve_app.av1 import coded_pixels
 from serve_app.domain import Box, Crops, Photo, Pixels
 from serve_app.errors import BadConfig, EmptyBody, NotAnImage, TooManyPixels, Truncated, UnsupportedType
-from serve_app.isobmff import brands
+from serve_app.isobmff import brands, check_copies
 from serve_app.jpeg_scans import MOST_SCANS, has_too_many_scans
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,11 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         found = brands(data[: 2**16])
         if found & AVIF_BRANDS:
             return _open_avif(data)
-        return Image.open(io.BytesIO(data), formats=_heic() if found & HEIC_BRANDS else FORMATS)
+        if found & HEIC_BRANDS:
+            formats = _heic()
+            check_copies(data)
+            return Image.open(io.BytesIO(data), formats=formats)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise TooManyPixels("the photo has far too many pixels; send a smaller one") from error
     except _NO_PHOTO as error:
