@@ -44,6 +44,7 @@ KEPT_PROFILE_BYTES = 64 * 1024
 DAMAGED = "the photo ends before it is complete, or is damaged; upload it again"
 _NO_PHOTO = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error)
 """What Pillow and its plugins raise for a file that they can't read."""
+_NO_EXIF = (*_NO_PHOTO, LookupError, TypeError)
 
 _OTHER_FORMATS = {
     b"GIF8": "GIF",
@@ -194,7 +195,7 @@ def _other_format(data: bytes) -> str | None:
 def _turn(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (*_NO_PHOTO, LookupError, TypeError):
+    except _NO_EXIF:
         # A damaged EXIF block must not cost the shopper the search.
         return 1
     return value if isinstance(value, int) else 1
@@ -242,7 +243,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
-        transform = (_kept_transform if len(profile) <= KEPT_PROFILE_BYTES else _transform)(profile, image.mode)
+        is_kept = len(profile) <= KEPT_PROFILE_BYTES
+        transform = _kept_transform(profile, image.mode) if is_kept else _transform(profile, image.mode)
         if transform is None:
             return _rgb(image)
         converted = ImageCms.applyTransform(image, transform)
