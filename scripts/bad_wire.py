@@ -249,6 +249,8 @@ def hostile_urls(address: str) -> Iterator[BadRequest]:
     """Yield products whose images are on a hostile server."""
     expected: dict[str, tuple[Answer, ...]] = dict.fromkeys(REDIRECTS, ((422, "url_refused"),))
     expected |= {
+        # What leads nowhere is joined with where it stands, and so leads there again.
+        "/to-nothing": ((502, "fetch_failed"),),
         "/round": ((502, "fetch_failed"),),
         "/html": ((422, "not_an_image"),),
         "/packed": ((413, "photo_too_large"),),
