@@ -17,7 +17,7 @@ from PIL import AvifImagePlugin, ExifTags, Image, ImageCms, ImageFile
 from serve_app.av1 import coded_pixels
 from serve_app.domain import Box, Crops, Photo, Pixels
 from serve_app.errors import BadConfig, EmptyBody, NotAnImage, TooManyPixels, Truncated, UnsupportedType
-from serve_app.isobmff import brands
+from serve_app.isobmff import brands, check_copies
 from serve_app.jpeg_scans import MOST_SCANS, has_too_many_scans
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ KEPT_PROFILE_BYTES = 64 * 1024
 DAMAGED = "the photo ends before it is complete, or is damaged; upload it again"
 _NO_PHOTO = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error)
 """What Pillow and its plugins raise for a file that they can't read."""
+_NO_EXIF = (*_NO_PHOTO, LookupError, TypeError)
 
 _OTHER_FORMATS = {
     b"GIF8": "GIF",
@@ -143,7 +144,11 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         found = brands(data[: 2**16])
         if found & AVIF_BRANDS:
             return _open_avif(data)
-        return Image.open(io.BytesIO(data), formats=_heic() if found & HEIC_BRANDS else FORMATS)
+        if found & HEIC_BRANDS:
+            formats = _heic()
+            check_copies(data)
+            return Image.open(io.BytesIO(data), formats=formats)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise TooManyPixels("the photo has far too many pixels; send a smaller one") from error
     except _NO_PHOTO as error:
@@ -190,7 +195,7 @@ def _other_format(data: bytes) -> str | None:
 def _turn(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (*_NO_PHOTO, LookupError, TypeError):
+    except _NO_EXIF:
         # A damaged EXIF block must not cost the shopper the search.
         return 1
     return value if isinstance(value, int) else 1
@@ -238,7 +243,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
-        transform = (_kept_transform if len(profile) <= KEPT_PROFILE_BYTES else _transform)(profile, image.mode)
+        is_kept = len(profile) <= KEPT_PROFILE_BYTES
+        transform = _kept_transform(profile, image.mode) if is_kept else _transform(profile, image.mode)
         if transform is None:
             return _rgb(image)
         converted = ImageCms.applyTransform(image, transform)

@@ -13,6 +13,10 @@ MOST_BOXES = 1000
 MOST_ITEMS = 1000
 """As libheif has it; a phone's photo has some fifty."""
 MOST_EXTENTS = 10_000
+SHARED = 2
+"""Items may be so many times as long as the file, but for those that are the same bytes altogether."""
+METADATA = frozenset({b"Exif", b"mime", b"uri "})
+MOST_COPIED_BYTES = 128 * 2**20
 FULL_BOX_BYTES = 4
 """Version and flags, before the content of a box that has them."""
 
@@ -60,6 +64,18 @@ def items(data: bytes) -> list[Item]:
         raise ValueError("the items of the file can't be told apart") from error
 
 
+def check_copies(data: bytes) -> None:
+    """Raise ValueError where a reader that copies for each item what is said of it would take too much memory.
+
+    libheif lets all pictures of a file share one text, and pillow-heif copies it for each of them.
+    """
+    found = items(data)
+    said = sum(end - start for item in found if item.kind in METADATA for start, end in item.extents)
+    said += sum(end - start for kind, start, end in boxes(data, 0, len(data)) if kind == b"meta")
+    if said * len(found) > MOST_COPIED_BYTES:
+        raise ValueError("the file says too much of its items")
+
+
 def _items(data: bytes, start: int, end: int) -> list[Item]:
     kinds: dict[int, bytes] = {}
     places: dict[int, _Place] = {}
@@ -75,6 +91,8 @@ def _items(data: bytes, start: int, end: int) -> list[Item]:
         raise ValueError("the file does not say where its items are")
     whole = (0, len(data))
     found = {number: place.extents((whole, source)[place.method]) for number, place in places.items()}
+    if sum(last - first for extents in set(found.values()) for first, last in extents) > SHARED * len(data):
+        raise ValueError("the items of the file overlap")
     return [Item(kinds.get(number, b""), extents) for number, extents in found.items()]
 
 

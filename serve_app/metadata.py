@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from PIL import ExifTags, Image
 
-from serve_app.isobmff import boxes, items
+from serve_app.isobmff import METADATA, boxes, items
 
 UPRIGHT = 1
 _EXIF = b"Exif\x00\x00"
@@ -33,7 +33,6 @@ _WEBP_LEFT_OUT = (b"EXIF", b"XMP ")
 _WEBP_FLAGS = {b"EXIF": 0b1000, b"XMP ": 0b100}
 
 _EXIF_ITEM = b"Exif"
-_BLANKED_ITEMS = (_EXIF_ITEM, b"mime", b"uri ")
 _BLANKED_BOXES = (b"free", b"skip", b"uuid", b"udta")
 _NO_EXIF = bytes(4) + b"II*\x00\x08\x00\x00\x00" + bytes(6)
 """An item of EXIF that says nothing: where its TIFF begins, and that without entries."""
@@ -141,11 +140,10 @@ def _boxed(photo: bytes) -> bytes:
     How it is turned stands in a box of its own.
     """
     blanked = bytearray(photo)
-    for item in items(photo):
-        if item.kind in _BLANKED_ITEMS:
-            for start, end in item.extents:
-                blank = _NO_EXIF if item.kind == _EXIF_ITEM and (start, end) == item.extents[0] else b""
-                blanked[start:end] = blank[: end - start].ljust(end - start, b"\x00")
+    for kind, extents in {(item.kind, item.extents) for item in items(photo) if item.kind in METADATA}:
+        for start, end in extents:
+            blank = _NO_EXIF if kind == _EXIF_ITEM and (start, end) == extents[0] else b""
+            blanked[start:end] = blank[: end - start].ljust(end - start, b"\x00")
     for kind, start, end in boxes(photo, 0, len(photo)):
         if kind in _BLANKED_BOXES:
             blanked[start:end] = bytes(end - start)

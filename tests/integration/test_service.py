@@ -20,6 +20,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scripts.bad_inputs import Target, is_expected
+from scripts.bad_requests import bad_requests
+from scripts.bad_wire import attacks
 from scripts.measuring import wait_until
 from tests.integration.service import Service, replica_pid
 
@@ -123,6 +126,19 @@ def test_products_below_min_score_are_left_out(service, radios):
 def test_bad_photo_is_refused_and_no_replica_suffers(service, photo, expected):
     before = {name: replica_pid(service.process.pid, name) for name in ("Ingress", "Detector", "Embedder", "Searcher")}
     assert problem(service.search(photo)) == expected
+    assert before == {name: replica_pid(service.process.pid, name) for name in before}
+
+
+def test_one_bad_input_of_each_kind_is_answered_and_no_replica_suffers(service, radios):
+    """`scripts/bad_inputs.py` sends all of them, and looks at memory."""
+    before = {name: replica_pid(service.process.pid, name) for name in ("Ingress", "Detector", "Embedder", "Searcher")}
+    target = Target(service.url)
+    last_ones = {bad.kind: bad for bad in bad_requests()}.values()
+    answers = {(bad.kind, bad.name): (target.send(bad), bad.answers) for bad in last_ones}
+    for attack in attacks(slow=False):
+        answers[attack.kind, attack.name] = (attack.run("127.0.0.1", service.port), attack.answers)
+    assert {name: answer for name, answer in answers.items() if not is_expected(*answer)} == {}
+    assert service.search(radios.images[0]).status_code == 200
     assert before == {name: replica_pid(service.process.pid, name) for name in before}
 
 
