@@ -38,6 +38,7 @@ def test_every_command_has_help():
         "weights",
         "cluster",
         "evaluate",
+        "model",
     }
     assert all(command.callback.__doc__ for command in app.registered_commands)
 
