@@ -16,7 +16,8 @@ JSON = {"content-type": "application/json"}
 RAW = {"content-type": "application/octet-stream"}
 OK = (200, "ok")
 BAD = (422, "bad_parameter")
-NO_BODY, NO_PRODUCT, NO_PATH = (400, "empty_body"), (404, "unknown_product"), (404, "not_found")
+NO_BODY, NO_PRODUCT, NO_IMAGE = (400, "empty_body"), (404, "unknown_product"), (404, "unknown_image")
+NO_PATH = (404, "not_found")
 EXPIRED = (410, "photo_expired")
 STATUSES = {
     "ok": 200,
@@ -302,8 +303,10 @@ def _ids() -> Iterator[BadRequest]:
         yield BadRequest("id", f"{name}, similar", (NO_PRODUCT, BAD), "GET", f"{path}/similar")
     for path in (f"{PRODUCTS}/%ff%fe", f"{PRODUCTS}/%", f"{PRODUCTS}/%zz"):
         yield BadRequest("id", path, (NO_PRODUCT, BAD), "GET", path)
-    for path in ("/page/../../etc/passwd", "/page/x/..%2f..%2fconfig.py", "/v1/images/..%2f..%2fetc%2fpasswd", "/%00"):
+    for path in ("/page/../../etc/passwd", "/page/x/..%2f..%2fconfig.py", "/%00"):
         yield BadRequest("id", path, (NO_PATH,), "GET", path)
+    for path in ("/v1/images/..%2f..%2fetc%2fpasswd", "/v1/images/a%00"):
+        yield BadRequest("id", path, (NO_PATH, NO_IMAGE), "GET", path)
     for token in ("a", "../a", "a\0", "🪑", "x" * 65, "' or ''='"):
         yield _json("id", f"token {token[:9]!r}", {"token": token}, BAD, EXPIRED)
         yield _json("id", f"cursor {token[:9]!r}", {"cursor": token}, BAD, EXPIRED)

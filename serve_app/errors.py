@@ -138,6 +138,7 @@ class UnknownModel(BadInput):
 class UnknownImage(BadInput):
     """The index has no such image, or no picture of it that may be shown."""
 
+    status = 404
     code = "unknown_image"
 
 

@@ -47,6 +47,8 @@ class RayCluster:
     head_service: str
     applications: tuple[Application, ...]
     from_dashboard: bool = False
+    refused: str = ""
+    """Why Kubernetes makes no further pods for it."""
 
 
 @dataclass(frozen=True, slots=True)

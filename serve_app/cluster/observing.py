@@ -99,10 +99,11 @@ class Observer:
         target = self._target
         service = self.service()
         pods = self.pods(service)
+        refusals = reading.refusals(self.attempt("RayClusters", lambda: self.list(f"{target.ray}/rayclusters")) or ())
         service = replace(
             service,
-            active=self._with_dashboard(service, service.active, pods),
-            pending=self._with_dashboard(service, service.pending, pods),
+            active=self._with_dashboard(service, service.active, pods, refusals),
+            pending=self._with_dashboard(service, service.pending, pods, refusals),
         )
         milvus = self.attempt(
             "Milvus",
@@ -160,10 +161,11 @@ class Observer:
         return tuple(pods[name] for name in sorted(pods))
 
     def _with_dashboard(
-        self, service: RayService, cluster: RayCluster | None, pods: Iterable[Pod]
+        self, service: RayService, cluster: RayCluster | None, pods: Iterable[Pod], refusals: Mapping[str, str]
     ) -> RayCluster | None:
         if cluster is None:
             return None
+        cluster = replace(cluster, refused=refusals.get(cluster.name, ""))
         details = self.attempt(f"Ray's dashboard of {cluster.name}", lambda: self._dashboard(cluster, pods))
         if details is None:
             return cluster

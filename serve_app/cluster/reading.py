@@ -30,6 +30,7 @@ WAIT_FOR_HEAD = {"cpu": "200m", "memory": "256Mi"}
 """What KubeRay's injected containers ask for (ray-operator/controllers/ray/common/pod.go, v1.7.0)."""
 
 RUNNING_REPLICA = "RUNNING"
+REPLICA_FAILURE = "ReplicaFailure"
 WAITS = {"ContainerCreating", "PodInitializing", ""}
 
 
@@ -80,6 +81,17 @@ def _ray_cluster(status: Document) -> RayCluster | None:
         for application, found in (status.get("applicationStatuses") or {}).items()
     )
     return RayCluster(name, head.get("serviceName") or f"{name}-head-svc", applications)
+
+
+def refusals(clusters: Iterable[Document]) -> dict[str, str]:
+    """Read of RayClusters, by name, why Kubernetes refuses their pods."""
+    found: dict[str, str] = {}
+    for cluster in clusters:
+        for each in map(_condition, (cluster.get("status") or {}).get("conditions") or []):
+            if each.type == REPLICA_FAILURE and each.holds:
+                # The first line says again that it failed.
+                found[cluster["metadata"]["name"]] = each.message.removeprefix(each.reason).strip()
+    return found
 
 
 def applications(details: Document, wanted: Mapping[str, Any]) -> tuple[Application, ...]:

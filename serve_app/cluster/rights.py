@@ -28,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     Rule("release", "ray.io", ("rayservices",), ("get", "list"), "conditions, clusters and stages of the service"),
     Rule("release", "", ("pods",), ("list",), "pods that are pending, restarting or without their image"),
     Rule("release", "", ("pods/log",), ("get",), "lines of a request", needed=False),
+    Rule("release", "ray.io", ("rayclusters",), ("list",), "why pods are refused", needed=False),
     Rule("release", "ray.io", ("rayjobs",), ("list",), "the last import", needed=False),
     Rule(
         "release",

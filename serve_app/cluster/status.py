@@ -70,11 +70,16 @@ def _ready_todo(name: str, reason: str) -> str:
 def _clusters(service: RayService) -> Iterator[Finding]:
     for cluster in (service.active, service.pending):
         if cluster is not None:
-            for application in cluster.applications:
-                coming = cluster is service.pending
-                yield from _application(
-                    cluster, application, coming=coming, beside=coming and service.active is not None
+            coming = cluster is service.pending
+            beside = coming and service.active is not None
+            if cluster.refused:
+                yield Finding(
+                    f"Kubernetes makes no further pods for {cluster.name}: {short(cluster.refused)}",
+                    "make room, such as by a larger quota, or `helm upgrade` to what needs less"
+                    + ("; the active cluster serves on meanwhile" if beside else ""),
                 )
+            for application in cluster.applications:
+                yield from _application(cluster, application, coming=coming, beside=beside)
 
 
 def _application(cluster: RayCluster, application: Application, *, coming: bool, beside: bool) -> Iterator[Finding]:

@@ -111,6 +111,11 @@ def ray_service(*conditions: Document, workers: tuple[Document, ...] = (), **mor
     }
 
 
+def ray_cluster(name: str, refused: str = "") -> Document:
+    failure = condition("ReplicaFailure", bool(refused), "FailedCreateWorkerPod", f"FailedCreateWorkerPod\n{refused}")
+    return {"metadata": {"name": name}, "status": {"conditions": [condition("HeadPodReady", True), failure]}}
+
+
 def pod(name: str, *states: Document, cluster: str = "shoplens-a", group: str = "cpu", **more: Any) -> Document:
     """Return a pod that is ready, unless there are `states` of containers, or `unscheduled` with a reason."""
     conditions = [condition("Ready", not states and "unscheduled" not in more)]
@@ -168,6 +173,7 @@ def healthy() -> FakeApi:
     api = FakeApi()
     api.objects[f"{RAY}/rayservices/shoplens"] = ray_service()
     api.put(f"{CORE}/pods", head_pod(), pod("cpu-1"), pod("cpu-2"), labels="ray.io/cluster in (shoplens-a)")
+    api.put(f"{RAY}/rayclusters", ray_cluster("shoplens-a"))
     api.objects[f"{CORE}/secrets/shoplens-a"] = secret(auth_token="t0ken")
     api.answers[dashboard_path()] = json_answer(
         200, dashboard(stage_details("Ingress", 2, 2), stage_details("Detector", 0, 0))

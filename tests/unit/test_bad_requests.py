@@ -11,14 +11,15 @@ from scripts.bad_photos import MAKERS as PHOTO_MAKERS
 from scripts.bad_requests import MAKERS, REFUSED_URLS, UNREADABLE_URLS, BadRequest
 from serve_app.api.app import create_app
 from serve_app.config import FetchConfig
-from serve_app.errors import FetchFailed, PhotoExpired, ShoplensError, UnknownProduct, UrlRefused
+from serve_app.errors import FetchFailed, PhotoExpired, ShoplensError, UnknownImage, UnknownProduct, UrlRefused
 from serve_app.fetching import Fetcher
 from serve_app.images import decode
+from tests.unit.test_inference_api import ModelService
 from tests.unit.test_writing_api import WritingService
 
 
-class OpenService(WritingService):
-    """Take photos of any size that a service takes, and know no product and no token."""
+class OpenService(ModelService, WritingService):
+    """Take photos of any size that a service takes, and know no product, no image and no token."""
 
     max_body_bytes = 20 * 2**20
 
@@ -27,6 +28,9 @@ class OpenService(WritingService):
 
     async def similar(self, owner, product_id, query):
         raise UnknownProduct("there is none")
+
+    async def picture(self, image_id, width, known):
+        raise UnknownImage("there is none")
 
     async def search_again(self, owner, token, query, *, bulk=False):
         raise PhotoExpired("it is gone")

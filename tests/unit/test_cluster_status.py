@@ -17,6 +17,7 @@ from tests.unit.cluster_fakes import (
     healthy,
     json_answer,
     pod,
+    ray_cluster,
     ray_service,
     stage_details,
     waiting,
@@ -55,6 +56,17 @@ def test_nothing_is_wrong_where_all_is_well():
     assert seen.in_work == 6
     assert (seen.gpus.used, seen.gpus.allocatable) == (1, 2)
     assert seen.health.model == "0123456789ab"
+
+
+def test_pods_that_a_quota_refuses_are_told_with_its_words():
+    api = upgrading()
+    refused = ray_cluster("shoplens-b", 'pods "b-1" is forbidden: exceeded quota: room')
+    api.put(f"{RAY}/rayclusters", ray_cluster("shoplens-a"), refused)
+    (found,) = wrong(api)
+    assert (
+        found.what == 'Kubernetes makes no further pods for shoplens-b: pods "b-1" is forbidden: exceeded quota: room'
+    )
+    assert "the active cluster serves on" in found.todo
 
 
 def test_replicas_come_from_the_dashboard_with_the_token_in_rays_own_header():
