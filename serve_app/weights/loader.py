@@ -20,9 +20,9 @@ from serve_app.images import CROP_RULE, CROP_SIDE_PX, PREPROCESSING_VERSION
 DETECTOR_SHA256: Final = "9b09cc8bf347f0fc8a5f7657480587f25db09b34bf33b0652110fb03a8ad4fef"
 DETECTOR_SIZE_BYTES: Final = 5_544_453
 BACKBONE_SHA256: Final = "0dd482d5fe3f1e891d7fe144a56d35f29a645e7b0da7c060972eb1693b6d7b54"
-HEAD_SHA256: Final = "013bc9b069007f52f8d38f3512b112a6380f46371821ce1d810b3cb85ab39045"
+HEAD_SHA256: Final = "1fa127d085a432a17527755fb280ae30d7b0adeef0e1ab2b337a1576ea2db2ea"
 
-ARCHITECTURE: Final = "resnet50-keras-strides+pooled-stages-linear-256/1"
+ARCHITECTURE: Final = "resnet50-keras-strides+pooled-stages-linear-256/2"
 """Changes when the same weights would give other embeddings."""
 
 _HERE = Path(__file__).parent

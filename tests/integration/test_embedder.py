@@ -11,7 +11,7 @@ from serve_app.embedder import Backbone, ResNetEmbedder, to_batch
 from serve_app.errors import BadWeights
 from serve_app.images import cut, decode
 from serve_app.resnet import ResNet50
-from serve_app.weights.loader import Weights, digest, embedder_files, load_tensors
+from serve_app.weights.loader import ARCHITECTURE, Weights, digest, embedder_files, load_tensors
 
 SAME = 1e-4
 """What rounding may change in a cosine when a crop is computed in another batch."""
@@ -103,16 +103,23 @@ def test_part_of_a_photo_is_nearer_to_it_than_other_photos(embedder, embeddings,
     assert int((embeddings @ part).argmax()) == 0
 
 
-def test_file_that_is_no_head_is_refused(tmp_path):
+def _refused(tmp_path, words, metadata, **tensors):
     path = tmp_path / "head.safetensors"
-    save_file({"weights": np.zeros(3, np.float16)}, path)
-    with pytest.raises(BadWeights, match="is no embedder head"):
+    save_file({name: value.astype(np.float16) for name, value in tensors.items()}, path, metadata=metadata)
+    with pytest.raises(BadWeights, match=words):
         ResNetEmbedder(head=path)
+
+
+OURS = {"architecture": ARCHITECTURE, "stages": "4"}
+
+
+def test_file_that_is_no_head_is_refused(tmp_path):
+    _refused(tmp_path, "is no embedder head", OURS, weights=np.zeros(3))
+
+
+def test_head_of_another_release_is_refused(tmp_path):
+    _refused(tmp_path, "is no head of this release", {"stages": "4"}, weights=np.zeros(3))
 
 
 def test_head_of_another_shape_is_refused(tmp_path):
-    path = tmp_path / "head.safetensors"
-    tensors = {"mean": np.zeros(8), "deviation": np.ones(8), "projection": np.zeros((256, 8))}
-    save_file({name: value.astype(np.float16) for name, value in tensors.items()}, path, metadata={"stages": "4"})
-    with pytest.raises(BadWeights, match="train a head"):
-        ResNetEmbedder(head=path)
+    _refused(tmp_path, "train a head", OURS, mean=np.zeros(8), deviation=np.ones(8), projection=np.zeros((256, 8)))
