@@ -12,7 +12,7 @@ from pymilvus import MilvusClient
 from serve_app import collection as naming
 from serve_app.config import MilvusConfig
 from serve_app.coverage import lacking
-from serve_app.errors import BadConfig, NotVerified
+from serve_app.errors import BadConfig, FailingOver, NotVerified
 from serve_app.milvus import indexing, targets
 from serve_app.milvus.client import is_lite, translated
 from serve_app.milvus.loading import read_loading
@@ -127,7 +127,15 @@ def _wait_until_whole(client: MilvusClient, name: str) -> None:
     deadline_s = time.monotonic() + WHOLE_DEADLINE_S
     looks = 0
     while looks < WHOLE_LOOKS:
-        loading = read_loading(client, name, indexing.CALL_TIMEOUT_S)
+        try:
+            loading = read_loading(client, name, indexing.CALL_TIMEOUT_S)
+        except FailingOver:
+            # A segment that was compacted away between two calls, for one.
+            if time.monotonic() > deadline_s:
+                raise
+            looks = 0
+            time.sleep(WHOLE_PAUSE_S)
+            continue
         missing = lacking(loading, loading.stored)
         looks = 0 if missing else looks + 1
         if missing and time.monotonic() > deadline_s:

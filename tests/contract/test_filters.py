@@ -11,7 +11,7 @@ from serve_app.collection import NO_PRICE, Row, category_root
 from serve_app.filters import Filter, Scalar, expression, matches
 from serve_app.milvus import indexing
 from serve_app.money import PriceRange
-from tests.contract.engines import Index
+from tests.contract.engines import Index, settle
 from tests.contract.rows import row
 
 SEED = 20_261_123
@@ -110,14 +110,13 @@ def filters(draw: st.DrawFn) -> Filter:
 @pytest.fixture(scope="module")
 def filled(index: Index) -> Index:
     index.writer().write(ROWS)
+    settle(index.engine)
     return index
 
 
 def found(index: Index, wanted: Filter) -> list[str]:
     text = expression(wanted, prune=indexing.prunes(index.client, index.alias))
-    rows = index.client.query(
-        index.alias, filter=text, output_fields=["image_id"], limit=1_000, consistency_level="Strong"
-    )
+    rows = index.client.query(index.alias, filter=text, output_fields=["image_id"], limit=1_000)
     return sorted(hit["image_id"] for hit in rows)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serve_app.collection import quote
-from tests.contract.engines import Index
+from tests.contract.engines import Index, settle
 from tests.contract.rows import row
 
 SEED = 20_261_123
@@ -37,14 +37,12 @@ def texts() -> list[str]:
 @pytest.fixture(scope="module")
 def filled(index: Index) -> Index:
     index.writer().write([row(f"quoted-{number}", feed=text) for number, text in enumerate(texts())])
-    assert index.writer().count() == len(texts())
+    settle(index.engine)
     return index
 
 
 def found_by(index: Index, text: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = index.client.query(
-        index.alias, filter=text, output_fields=["image_id", "feed"], consistency_level="Strong"
-    )
+    rows: list[dict[str, Any]] = index.client.query(index.alias, filter=text, output_fields=["image_id", "feed"])
     return rows
 
 

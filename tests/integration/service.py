@@ -96,4 +96,4 @@ class Service:
 def replica_pid(root: int, deployment: str) -> int:
     """Return the process of a deployment's one replica below `root`."""
 
-    return int(wait_until(lambda: replica_pids(root, deployment), timeout_s=60, what=f"replica of {deployment}")[0])
+    return int(wait_until(lambda: replica_pids(root, deployment), timeout_s=180, what=f"replica of {deployment}")[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -304,7 +305,7 @@ def assert_same(rows: dict[str, dict[str, Any]], others: dict[str, dict[str, Any
         assert np.dot(row["vector"], other["vector"]) == pytest.approx(1, abs=1e-4)
 
 
-# Who prepares is idle mostly, waiting for the models; who embeds is busy.
+# Killed as soon as it is there: who prepares is done early, and who embeds stays to the end.
 @pytest.mark.parametrize("stage", ["_Prepare", "_Embed"])
 def test_a_killed_worker_costs_no_image(tmp_path, radios, weights, stage):
     for shop in new_shop(tmp_path, radios.images, weights):
@@ -314,12 +315,7 @@ def test_a_killed_worker_costs_no_image(tmp_path, radios, weights, stage):
             shop.command(str(shop.manifest)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         try:
-            wait_until(partial(count_of, shop), timeout_s=TIMEOUT_S, what="rows")
-            worker = next(
-                child
-                for child in psutil.Process(done.pid).children(recursive=True)
-                if child.cmdline()[0].startswith(f"ray::MapWorker(MapBatches({stage}))")
-            )
+            worker = wait_until(partial(worker_of, done.pid, stage), timeout_s=TIMEOUT_S, what="worker")
             worker.send_signal(signal.SIGKILL)
             written = count_of(shop)
             printed, said = done.communicate(timeout=TIMEOUT_S)
@@ -329,6 +325,15 @@ def test_a_killed_worker_costs_no_image(tmp_path, radios, weights, stage):
         assert written < len(entries)
         assert f"{len(entries)} images" in printed
         assert images_of(shop.rows()) == {entry["image_id"] for entry in entries}
+
+
+def worker_of(pid: int, stage: str) -> psutil.Process | None:
+    """Return the process of an import that works on a stage, None before there is one."""
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            if child.cmdline()[0].startswith(f"ray::MapWorker(MapBatches({stage}))"):
+                return child
+    return None
 
 
 def count_of(shop: Shop) -> int:

@@ -45,9 +45,9 @@ def service(tmp_path_factory, weights, radios, keys_file):
     }
     with Service(tmp_path_factory.mktemp("shop"), weights, **settings) as running:
         running.shoplens("import", str(radios.folder))
-        wait_until(lambda: httpx.get(f"{running.url}/v2/health/ready").is_success, timeout_s=60, what="readiness")
-        wait_until(lambda: len(replica_pids(running.process.pid, "Ingress")) == 2, timeout_s=60, what="two replicas")
-        wait_until(lambda: token(searched(running, SHOP, radios.images[0])), timeout_s=60, what="token")
+        wait_until(lambda: httpx.get(f"{running.url}/v2/health/ready").is_success, timeout_s=180, what="readiness")
+        wait_until(lambda: len(replica_pids(running.process.pid, "Ingress")) == 2, timeout_s=180, what="two replicas")
+        wait_until(lambda: token(searched(running, SHOP, radios.images[0])), timeout_s=180, what="token")
         yield running
 
 

@@ -43,8 +43,8 @@ def service(tmp_path_factory, weights, catalogue):
         writer.writerows(catalogue)
     with Service(folder / "data", weights, STORE__TIMEOUT_S="5") as running:
         running.shoplens("import", str(manifest))
-        wait_until(lambda: httpx.get(f"{running.url}/v2/health/ready").is_success, timeout_s=60, what="readiness")
-        wait_until(lambda: first(running, catalogue)["next"], timeout_s=60, what="cursor")
+        wait_until(lambda: httpx.get(f"{running.url}/v2/health/ready").is_success, timeout_s=180, what="readiness")
+        wait_until(lambda: first(running, catalogue)["next"], timeout_s=180, what="cursor")
         yield running
 
 
@@ -139,6 +139,6 @@ def test_deleted_products_leave_their_pages(service, catalogue, tmp_path):
     def page() -> list[dict]:
         return whole(turn(service, entry["next"], top_k=4))["products"]
 
-    wait_until(lambda: gone not in [product["product_id"] for product in page()], timeout_s=60, what="delete")
+    wait_until(lambda: gone not in [product["product_id"] for product in page()], timeout_s=180, what="delete")
     assert [product["product_id"] for product in page()] == [name for name in rest if name != gone][:4]
     assert page()[0]["price"]["amount"] == "99.00"

@@ -44,7 +44,7 @@ def filled(service, photos):
     response = httpx.post(f"{service.url}/v1/products:batch", json={"items": items}, timeout=TIMEOUT_S)
     assert response.status_code == 200, response.text
     assert [item["status"] for item in response.json()["items"]] == ["stored"] * len(photos)
-    wait_until(lambda: httpx.get(f"{service.url}/v2/health/ready").is_success, timeout_s=60, what="readiness")
+    wait_until(lambda: httpx.get(f"{service.url}/v2/health/ready").is_success, timeout_s=180, what="readiness")
     return service
 
 

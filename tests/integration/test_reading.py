@@ -26,7 +26,7 @@ def store() -> Iterator[str]:
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL
     )
     try:
-        wait_until(lambda: _answers(url), timeout_s=60, what="the store")
+        wait_until(lambda: _answers(url), timeout_s=180, what="the store")
         client = boto3.client(
             "s3", endpoint_url=url, aws_access_key_id="key", aws_secret_access_key="secret", region_name="us-east-1"
         )

@@ -37,7 +37,7 @@ def service(tmp_path_factory, weights, radios):
         running.first_answer = running.search(radios.images[0])
         running.first_ready = httpx.get(f"{running.url}/v2/health/ready")
         running.shoplens("import", str(radios.folder))
-        wait_until(lambda: httpx.get(f"{running.url}/v2/health/ready").is_success, timeout_s=60, what="readiness")
+        wait_until(lambda: httpx.get(f"{running.url}/v2/health/ready").is_success, timeout_s=180, what="readiness")
         yield running
 
 

@@ -30,8 +30,8 @@ SETTINGS = {
 def service(tmp_path_factory, weights, radios):
     with Service(tmp_path_factory.mktemp("shop"), weights, **SETTINGS) as running:
         running.shoplens("import", str(radios.folder))
-        wait_until(lambda: httpx.get(f"{running.url}/v2/health/ready").is_success, timeout_s=60, what="readiness")
-        wait_until(lambda: token(running.search(radios.images[0])), timeout_s=60, what="token")
+        wait_until(lambda: httpx.get(f"{running.url}/v2/health/ready").is_success, timeout_s=180, what="readiness")
+        wait_until(lambda: token(running.search(radios.images[0])), timeout_s=180, what="token")
         yield running
 
 
@@ -121,7 +121,7 @@ def test_feedback_is_written_with_the_crop_that_was_agreed_to(service, radios):
         parts = list(read_log(folder))
         return list(join(*([each for part in parts for each in part[side]] for side in (0, 1))).lists)
 
-    (found,) = wait_until(judged, timeout_s=60, what="the log's file")
+    (found,) = wait_until(judged, timeout_s=180, what="the log's file")
     assert found.acts == {product: Act.BUY}
     assert folder.read(found.crop).startswith(b"\xff\xd8")
 

@@ -21,7 +21,7 @@ TO_ZERO = {
 def service(tmp_path_factory, weights, radios):
     with Service(tmp_path_factory.mktemp("zero"), weights, **TO_ZERO, INGRESS__MAX_IN_FLIGHT="64") as running:
         running.shoplens("import", str(radios.folder))
-        wait_until(lambda: ready(running), timeout_s=60, what="readiness")
+        wait_until(lambda: ready(running), timeout_s=180, what="readiness")
         yield running
 
 
