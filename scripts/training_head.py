@@ -84,7 +84,7 @@ def unprojected(pooled: Tensor, stages: tuple[int, ...]) -> Head:
 
 def frozen(head: Head, pooled: Tensor) -> Tensor:
     """Return the features (…, d) of unit norm that are projected."""
-    return functional.normalize(head.standardise(pooled.flatten(0, -2))).unflatten(0, pooled.shape[:-1])
+    return functional.normalize(head.standardise(pooled.flatten(0, -2))).reshape(pooled.shape)
 
 
 def projection(luma: Set, clothing: Set, recipe: Recipe) -> Tensor:
@@ -109,17 +109,20 @@ def projection(luma: Set, clothing: Set, recipe: Recipe) -> Tensor:
 def main_directions(rows: Tensor, count: int) -> Tensor:
     """Return (d, count), orthonormal, widest first; not centred, as cosines are not."""
     # By the smaller of the two products, which has the same values other than 0.
-    if len(rows) < rows.shape[1]:
-        values, vectors = torch.linalg.eigh(rows @ rows.T)
-        values, vectors = values[-count:].flip(0), vectors[:, -count:].flip(1)
-        return (rows.T @ vectors) / values.clamp(min=1e-12).sqrt()
-    return torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -count:].flip(1)
+    few = len(rows) < rows.shape[1]
+    values: Tensor
+    vectors: Tensor
+    values, vectors = torch.linalg.eigh(rows @ rows.T if few else rows.T @ rows)
+    values, vectors = values[-count:].flip(0), vectors[:, -count:].flip(1)
+    return (rows.T @ vectors) / values.clamp(min=1e-12).sqrt() if few else vectors
 
 
 def scaled_down(differences: Iterable[tuple[float, Tensor]], ridge: float) -> Tensor:
     """Return (d, d) that divides by the root of the differences' weighted variance and the ridge."""
     variance = sum(weight * rows.T @ rows / max(1, len(rows)) for weight, rows in differences)
     assert isinstance(variance, Tensor)
+    values: Tensor
+    vectors: Tensor
     values, vectors = torch.linalg.eigh(variance)
     values = values.clamp(min=0)
     return vectors / (values + ridge * values.mean()).sqrt()
