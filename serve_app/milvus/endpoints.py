@@ -31,6 +31,9 @@ PARTIAL_ATTEMPTS = 8
 MOST_CALLS = 8
 """Calls under way at one proxy: half as many after one that failed, twice as many after one that succeeded. When a
 server is back, those who waited do not run it down at once."""
+ONLY_PROXY_SHARE = 0.75
+"""Share of a search's time that an attempt gets where there is no other proxy: one that is slow and alive answers later,
+and would only be given the same work twice. The rest is for one attempt more."""
 SHORTEST_ATTEMPT_S = 0.02
 SHORTEST_HEDGE_S = 0.01
 
@@ -38,27 +41,28 @@ SHORTEST_HEDGE_S = 0.01
 class Endpoint:
     """Hold the connection to one proxy."""
 
-    def __init__(self, uri: str, config: MilvusConfig) -> None:
+    def __init__(self, uri: str, config: MilvusConfig, attempt_s: float) -> None:
         self.uri = uri
         self.circuit = Circuit()
         self.latencies = Latencies()
         self.window = MOST_CALLS
         """How many calls it is to get at once."""
         self._config = config
+        self._attempt_s = attempt_s
         self._client: AsyncMilvusClient | None = None
         self._connecting = asyncio.Lock()
         self._exits = AsyncExitStack()
 
     async def attempt(self, call: Callable[[AsyncMilvusClient], Awaitable[T]]) -> T:
-        """Make a call within `config.attempt_timeout_s`, and learn from how it ends.
+        """Make a call within `attempt_s`, and learn from how it ends.
 
         Raises MilvusUnavailable, also when the time is over, and what else the call's error means.
         """
         started_s = time.monotonic()
-        self.circuit.begin(started_s, self._config.attempt_timeout_s)
+        self.circuit.begin(started_s, self._attempt_s)
         try:
             with translated():
-                async with asyncio.timeout(self._config.attempt_timeout_s):
+                async with asyncio.timeout(self._attempt_s):
                     answer = await call(await self._connected())
         except DeadlineExceeded as error:
             self.failed()
@@ -97,7 +101,8 @@ Call = Callable[[Endpoint], Awaitable[T]]
 class Endpoints:
     """Make calls that change nothing; use it in one event loop.
 
-    An attempt takes `config.attempt_timeout_s` at most, a call with all its attempts `config.search_deadline_s`.
+    An attempt takes `config.attempt_timeout_s` at most, or ONLY_PROXY_SHARE of `config.search_deadline_s` where one proxy
+    is all there is; a call with all its attempts `config.search_deadline_s`.
     What may pass is tried again after a jittered wait, at another proxy if there is one; an attempt that is slower
     than 95 % of the last ones is doubled there. One budget bounds both. While no proxy answers, calls wait and one
     at a time tries. `on_sign` hears when a proxy answers that the index can't, `may_pass` tells an index that is
@@ -111,10 +116,12 @@ class Endpoints:
         on_sign: Callable[[], None],
         may_pass: Callable[[Endpoint], Awaitable[bool]],
     ) -> None:
-        self._endpoints = [Endpoint(uri, config) for uri in uris]
+        self._attempt_s = config.attempt_timeout_s
+        if len(uris) == 1:
+            self._attempt_s = max(self._attempt_s, ONLY_PROXY_SHARE * config.search_deadline_s)
+        self._endpoints = [Endpoint(uri, config, self._attempt_s) for uri in uris]
         self._turn = itertools.cycle(range(len(self._endpoints)))
         self._deadline_s = config.search_deadline_s
-        self._attempt_s = config.attempt_timeout_s
         self._on_sign = on_sign
         self._may_pass = may_pass
         self._budget = RetryBudget(RETRY_SHARE, RETRY_RESERVE)

@@ -20,6 +20,7 @@ capabilities: {drop: [ALL]}
 - {name: RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH, value: "67108864"}
 - {name: GRPC_ENABLE_FORK_SUPPORT, value: "0"}
 - {name: OMP_WAIT_POLICY, value: PASSIVE}
+- {name: GOMP_SPINCOUNT, value: "3000"}
 - {name: RAY_SERVE_ENABLE_HA_PROXY, value: "1"}
 - {name: RAY_SERVE_THROUGHPUT_OPTIMIZED, value: "1"}
 - {name: RAY_SERVE_LOG_TO_STDERR, value: "1"}
