@@ -16,7 +16,7 @@ from ray.serve._private.constants import SERVE_LOGGER_NAME
 
 from serve_app import deployments
 from serve_app.config import Config, StageConfig
-from serve_app.errors import StageUnavailable
+from serve_app.local_ray import start
 from serve_app.scaling import Aims
 from serve_app.weights.chosen import model_of
 
@@ -177,18 +177,14 @@ def local_ray(config: Config) -> Iterator[None]:
     The environment of `serve_app.ray_environment` has to be set before this module is imported. Ray takes the
     process's signal handlers while it starts. Raises StageUnavailable where it does not start.
     """
-    try:
-        ray.init(
-            address="local",
-            num_cpus=LOGICAL_CPUS,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _metrics_export_port=config.http.metrics_port,
-        )
-    except Exception as error:  # Ray's own errors at start are of no class below it
-        raise StageUnavailable(f"Ray does not start; its logs are in /tmp/ray/session_latest/logs: {error}") from error
+    start(
+        num_cpus=LOGICAL_CPUS,
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _metrics_export_port=config.http.metrics_port,
+    )
     try:
         yield
     finally:

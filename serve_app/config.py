@@ -278,7 +278,7 @@ class MilvusConfig(Section):
     user: str = Field("", description="user name, where the server asks for one")
     password: SecretStr = Field(SecretStr(""), description="only from SHOPLENS_MILVUS__PASSWORD or password_file")
     password_file: Path | None = Field(None, description="file that holds the password")
-    attempt_timeout_s: float = Field(1, gt=0, description="seconds until a search attempt is given up for another proxy")
+    attempt_timeout_s: float = Field(1, gt=0, description="seconds until a search goes to another proxy")
     search_deadline_s: float = Field(4, gt=0, description="seconds that a search is tried again for")
     write_timeout_s: float = Field(30, gt=0, description="seconds until one write attempt is given up")
     write_deadline_s: float = Field(120, gt=0, description="seconds that a write is tried again for")

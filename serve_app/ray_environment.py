@@ -9,9 +9,9 @@ _EVERYWHERE: Mapping[str, str] = {
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 2**20),
     # Ray starts its processes by forks, and gRPC's fork handlers may hang once a connection to Milvus stands.
     "GRPC_ENABLE_FORK_SUPPORT": "0",
-    # Threads that wait for work sleep, so that one stage's idle threads don't slow another's busy ones; but not at once:
-    # between two layers of a network the next work comes within microseconds, and waking up takes longer than that (on
-    # two cores an embedding of one crop took 69 ms, with this 59).
+    # Threads that wait for work sleep, so that one stage's idle threads don't slow another's busy ones. But not at
+    # once: between two layers of a network work comes within microseconds, and waking up takes longer than that. On
+    # two cores an embedding of one crop took 69 ms, with a short wait 59.
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "3000",
 }

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -42,6 +42,7 @@ from serve_app.catalogue.recording import record
 from serve_app.catalogue.report import Outcome, Status
 from serve_app.config import Config, MilvusConfig
 from serve_app.errors import ShoplensError, StageUnavailable
+from serve_app.local_ray import start
 from serve_app.milvus.client import connect
 from serve_app.milvus.writer import MilvusWriter, TargetWriter, index_writer
 
@@ -150,6 +151,7 @@ class _Rows:
 
 @contextmanager
 def _ray(config: Config, address: str | None) -> Iterator[None]:
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {
@@ -157,12 +159,13 @@ def _ray(config: Config, address: str | None) -> Iterator[None]:
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        with nullcontext() if address else _core_kept_quiet():
-            ray.init(address=address or "local", **options)
-    except Exception as error:  # Ray's own errors at start are of no class below it
-        raise StageUnavailable(f"Ray can't be reached: {error}") from error
+        with _core_kept_quiet():
+            start(**options)
+    else:
+        try:
+            ray.init(address=address, **options)
+        except Exception as error:  # Ray's own errors at start are of no class below it
+            raise StageUnavailable(f"Ray can't be reached: {error}") from error
     try:
         yield
     finally:

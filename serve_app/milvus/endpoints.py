@@ -32,8 +32,8 @@ MOST_CALLS = 8
 """Calls under way at one proxy: half as many after one that failed, twice as many after one that succeeded. When a
 server is back, those who waited do not run it down at once."""
 ONLY_PROXY_SHARE = 0.75
-"""Share of a search's time that an attempt gets where there is no other proxy: one that is slow and alive answers later,
-and would only be given the same work twice. The rest is for one attempt more."""
+"""Share of a search's time that an attempt gets where there is no other proxy: one that is slow and alive answers in
+the end, and would only be given the same work twice. The rest is for one attempt more."""
 SHORTEST_ATTEMPT_S = 0.02
 SHORTEST_HEDGE_S = 0.01
 
@@ -101,12 +101,12 @@ Call = Callable[[Endpoint], Awaitable[T]]
 class Endpoints:
     """Make calls that change nothing; use it in one event loop.
 
-    An attempt takes `config.attempt_timeout_s` at most, or ONLY_PROXY_SHARE of `config.search_deadline_s` where one proxy
-    is all there is; a call with all its attempts `config.search_deadline_s`.
-    What may pass is tried again after a jittered wait, at another proxy if there is one; an attempt that is slower
-    than 95 % of the last ones is doubled there. One budget bounds both. While no proxy answers, calls wait and one
-    at a time tries. `on_sign` hears when a proxy answers that the index can't, `may_pass` tells an index that is
-    being loaded from one that is missing.
+    An attempt takes `config.attempt_timeout_s` at most, where one proxy is all there is ONLY_PROXY_SHARE of
+    `config.search_deadline_s`; a call with all its attempts `config.search_deadline_s`. What may pass is tried again
+    after a jittered wait, at another proxy if there is one; an attempt that is slower than 95 % of the last ones is
+    doubled there. One budget bounds both. While no proxy answers, calls wait and one at a time tries. `on_sign` hears
+    when a proxy answers that the index can't, `may_pass` tells an index that is being loaded
+    from one that is missing.
     """
 
     def __init__(
