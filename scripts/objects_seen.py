@@ -19,7 +19,7 @@ from serve_app.evaluation.photos import Photos
 from serve_app.evaluation.questions import answerable, leave_one_view_out, read_questions, sample
 from serve_app.images import cut_all, decode
 
-AT_ONCE = 8
+AT_ONCE = 4
 Vector = npt.NDArray[np.float32]
 BoxesOf = Callable[[Sequence[Detection]], Iterable[Box]]
 
@@ -103,11 +103,11 @@ class _Eyes:
     def _some(self, places: Sequence[tuple[str, str]], boxes_of: BoxesOf) -> list[Seen | None]:
         opened = [self._open(image, base) for image, base in places]
         usable = [photo for photo in opened if photo is not None]
-        found = iter(self._models.detector.find(usable) if usable else [])
-        seen = [None if photo is None else self._embed(photo, next(found), boxes_of) for photo in opened]
+        found = self._models.detector.find(usable) if usable else []
+        seen = iter(self._embed(usable, found, boxes_of))
         self._done += len(places)
         self._told(self._done)
-        return seen
+        return [None if photo is None else next(seen) for photo in opened]
 
     def _open(self, image: str, base: str) -> Photo | None:
         try:
@@ -115,7 +115,8 @@ class _Eyes:
         except BadInput:
             return None
 
-    def _embed(self, photo: Photo, found: tuple[Detection, ...], boxes_of: BoxesOf) -> Seen:
-        boxes = sorted(boxes_of(found), key=Box.as_tuple)
-        vectors = self._models.embedder.embed(cut_all(photo, boxes)) if boxes else ()
-        return Seen(found, dict(zip(boxes, vectors, strict=True)))
+    def _embed(self, photos: Sequence[Photo], found: Sequence[tuple[Detection, ...]], boxes_of: BoxesOf) -> list[Seen]:
+        boxes = [sorted(boxes_of(each), key=Box.as_tuple) for each in found]
+        crops = [cut_all(photo, some) for photo, some in zip(photos, boxes, strict=True)]
+        vectors = iter(self._models.embedder.embed(np.concatenate(crops)) if any(boxes) else ())
+        return [Seen(each, {box: next(vectors) for box in some}) for each, some in zip(found, boxes, strict=True)]
