@@ -4,6 +4,7 @@ Boxes come as labelling tools write them, YOLO's data.yaml or a COCO JSON file; 
 shop's categories, which are what answers then call objects. It starts from the detector of the settings and trains with
 Ultralytics' own trainer. A run that was killed goes on after the last epoch that it finished. Photos that were not
 trained with are looked at by both detectors; one that finds less of their boxes, whatever their labels, is not written.
+The trainer takes its best epoch by the same photos, which flatters its figures a little.
 """
 
 from __future__ import annotations
