@@ -34,6 +34,7 @@ from serve_app.evaluation.remembering import Memory
 from serve_app.exporting import PADDING, Exported, export_detector
 from serve_app.images import decode
 from serve_app.weights.formats import Format
+from serve_app.weights.loader import DETECTOR_SHA256
 
 SURE = 0.4
 IOU = 0.9
@@ -122,7 +123,7 @@ def _formats(report: Report, arguments: argparse.Namespace, photos: int, config:
     for kind in arguments.formats:
         started = time.monotonic()
         try:
-            made = export_detector(arguments.weights, kind, folder / "phones", side_px)
+            made = export_detector(arguments.weights, DETECTOR_SHA256, kind, folder / "phones", side_px)
         except ShoplensError as error:
             report.rows.append(_row(kind, f"refused: {error.message}"))
             continue

@@ -108,8 +108,20 @@ class ModelStageConfig(StageConfig):
 class DetectorConfig(ModelStageConfig):
     max_queued_items: int = Field(64, ge=1, description="photos that wait for the model; more are refused")
     weights: Path | None = Field(None, description="YOLO weights; default: DATA_DIR/weights/yolo26n.pt")
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="what `weights` of your own have to have, since opening them runs what they hold; default: the "
+        "release's",
+    )
     side_px: int = Field(640, ge=32, multiple_of=32, description="long side of the photo the detector sees, px")
     min_confidence: float = Field(0.25, ge=0, le=1, description="detections below are dropped")
+
+    @model_validator(mode="after")
+    def _names_its_weights(self) -> Self:
+        if self.sha256 is not None and self.weights is None:
+            raise ValueError("sha256 is of weights of your own; set weights to their file")
+        return self
 
 
 class EmbedderConfig(ModelStageConfig):

@@ -67,6 +67,7 @@ from serve_app.stage_calls import StageCalls
 from serve_app.stages import WholePhoto, load_detector, load_embedder
 from serve_app.stores import make_store, signing_key
 from serve_app.turn_calls import ActorTurns
+from serve_app.weights.chosen import detector_sha256
 from serve_app.why import Explainer
 from serve_app.writes import Writes
 
@@ -242,6 +243,7 @@ class Ingress:
         config = start(settings)
         import_pymilvus()
         self.fingerprint = fingerprint
+        self.detector_sha256 = detector_sha256(config)
         self.max_body_bytes = config.limits.max_body_bytes
         self.markets = make_markets(config)
         self.access = make_access(config)

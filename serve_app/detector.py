@@ -28,11 +28,18 @@ class YoloDetector:
     """Find things in photos with YOLO26's own end-to-end head, which needs no suppression afterwards."""
 
     def __init__(
-        self, weights: Path, *, device: str = "cpu", threads: int = 1, side_px: int = 640, min_confidence: float = 0.25
+        self,
+        weights: Path,
+        *,
+        sha256: str = DETECTOR_SHA256,
+        device: str = "cpu",
+        threads: int = 1,
+        side_px: int = 640,
+        min_confidence: float = 0.25,
     ) -> None:
-        """Load the weights; raises BadWeights where they are not the pinned ones, BadConfig without the GPU."""
+        """Load the weights; raises BadWeights unless they have that sha256, BadConfig without the GPU."""
         self._device = pick("detector", device)
-        verify(weights, DETECTOR_SHA256)
+        verify(weights, sha256)
         torch.set_num_threads(threads)
         self._side_px = side_px
         self._min_confidence = min_confidence

@@ -16,7 +16,7 @@ from typing import Any
 
 from serve_app.errors import BadConfig, ExportFailed
 from serve_app.weights.formats import Format
-from serve_app.weights.loader import DETECTOR_SHA256, verify
+from serve_app.weights.loader import verify
 
 TIMEOUT_S = 1200
 SUPPRESSION_IOU = 0.7
@@ -59,12 +59,12 @@ NUMPY_OF_COREML: Version = (2, 4)
 """coremltools 9 fails from this numpy on: https://github.com/apple/coremltools/issues/2633."""
 
 
-def export_detector(weights: Path, kind: Format, folder: Path, side_px: int) -> Exported:
+def export_detector(weights: Path, sha256: str, kind: Format, folder: Path, side_px: int) -> Exported:
     """Make the detector for squares of `side_px`, in a process of its own: converters print much, and may crash.
 
     Raises BadWeights, BadConfig where something is missing, and ExportFailed with what the converter said.
     """
-    verify(weights, DETECTOR_SHA256)
+    verify(weights, sha256)
     check_means(kind, _is_there, metadata.version)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as work:
@@ -76,7 +76,7 @@ def export_detector(weights: Path, kind: Format, folder: Path, side_px: int) -> 
         _remove(model)
         made.replace(model)
     description = folder / f"{weights.stem}.{kind}.json"
-    told = described(kind, model.name, side_px, result["labels"])
+    told = described(kind, model.name, sha256, side_px, result["labels"])
     description.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return Exported(model, description, _size(model))
 
@@ -94,7 +94,7 @@ def check_means(kind: Format, is_there: Callable[[str], bool], version: Callable
         )
 
 
-def described(kind: Format, model: str, side_px: int, labels: list[str]) -> dict[str, Any]:
+def described(kind: Format, model: str, sha256: str, side_px: int, labels: list[str]) -> dict[str, Any]:
     """Return what an app has to know of the model to feed it and to read what it says."""
     one_to_one = kind is not Format.NCNN
     cells = sum((side_px // stride) ** 2 for stride in (8, 16, 32))
@@ -112,7 +112,7 @@ def described(kind: Format, model: str, side_px: int, labels: list[str]) -> dict
     return {
         "model": model,
         "format": kind,
-        "detector_sha256": DETECTOR_SHA256,
+        "detector_sha256": sha256,
         "licence": "AGPL-3.0",
         "input": {
             "shape": [1, 3, side_px, side_px],

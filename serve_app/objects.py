@@ -11,23 +11,36 @@ from dataclasses import dataclass
 
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source, View
 
-DUPLICATE_IOU = 0.7
-"""Two boxes that overlap more are one thing that the detector named twice."""
-SMALLEST_AREA = 0.001
-"""Share of the photo below which a box is no product: 0.1 % is 20 × 20 px of a 640 px photo."""
-IMPORT_AREA = (0.10, 0.85)
-"""A main object that covers less is a detail, one that covers more is the whole image again."""
-MAIN_CONFIDENCE = 0.4
-"""An object that the detector is less sure of is not what the photo is about. With MAIN_AREA, the share of the
-demo's photos whose main list began with the right product rose from 16 to 20 of 45."""
-MAIN_AREA = 0.10
-WITH_WHOLE_AREA = 0.5
-"""An object that covers more of a photo is searched by its crop and by the whole photo together."""
-
 SAME_PICTURE_BITS = 4
 """Bits of 64 in which the perceptual hashes of one picture may differ, resized or compressed anew."""
 SAME_PICTURE_SCORE = 0.985
 """Cosine of the embeddings of one picture: the hash knows no colours, and a style in red is not the one in blue."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRule:
+    """Hold the numbers that the rule goes by; `scripts/bench_objects.py` holds others against them.
+
+    Areas are shares of the photo.
+    """
+
+    duplicate_iou: float = 0.7
+    """Two boxes that overlap more are one thing that the detector named twice, whatever it was named."""
+    smallest_area: float = 0.001
+    """A box below is no product: 0.1 % is 20 × 20 px of a 640 px photo."""
+    area_power: float = 0.5
+    """The best object has the most confidence times its area to this power. By the root of the area, a large thing
+    twice as wide weighs as much as a doubt of one half."""
+    main_confidence: float = 0.4
+    """An object that the detector is less sure of is not what the photo is about."""
+    main_area: float = 0.10
+    with_whole_area: float = 0.5
+    """An object that covers more of a photo is searched by its crop and by the whole photo together."""
+    import_area: tuple[float, float] = (0.10, 0.85)
+    """A main object that covers less is a detail, one that covers more is the whole image again."""
+
+
+THE_RULE = ObjectRule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,54 +77,52 @@ class ObjectList:
     """Indices into the crops; empty where the object is only shown, not searched."""
 
 
-def choose_objects(detections: Iterable[Detection], limit: int) -> tuple[Detection, ...]:
-    """Return at most `limit` distinct objects, the best one first.
-
-    Sure and large comes first: confidence times the root of the area, so that a large thing twice as
-    wide weighs as much as a doubt of one half.
-    """
-    ranked = sorted(detections, key=_weight, reverse=True)
+def choose_objects(detections: Iterable[Detection], limit: int, rule: ObjectRule = THE_RULE) -> tuple[Detection, ...]:
+    """Return at most `limit` distinct objects, the best one first: what is sure and large."""
+    ranked = sorted(detections, key=lambda each: _weight(each, rule), reverse=True)
     chosen: list[Detection] = []
     for candidate in ranked:
         if len(chosen) == limit:
             break
-        if candidate.box.area < SMALLEST_AREA:
+        if candidate.box.area < rule.smallest_area:
             continue
-        if all(candidate.box.iou(other.box) < DUPLICATE_IOU for other in chosen):
+        if all(candidate.box.iou(other.box) < rule.duplicate_iou for other in chosen):
             chosen.append(candidate)
     return tuple(chosen)
 
 
-def _weight(detection: Detection) -> float:
-    return (detection.confidence or 0.0) * float(detection.box.area**0.5)
+def _weight(detection: Detection, rule: ObjectRule) -> float:
+    return (detection.confidence or 0.0) * float(detection.box.area**rule.area_power)
 
 
-def import_views(detections: Iterable[Detection], *, min_confidence: float) -> dict[View, Detection]:
+def import_views(
+    detections: Iterable[Detection], *, min_confidence: float, rule: ObjectRule = THE_RULE
+) -> dict[View, Detection]:
     """Return the views that a catalogue image is indexed by: the whole, and its main object where there is one."""
     views = {View.WHOLE: Detection(WHOLE_BOX)}
     sure = (d for d in detections if (d.confidence or 0.0) >= min_confidence)
-    main = next(iter(choose_objects(sure, 1)), None)
-    low, high = IMPORT_AREA
+    main = next(iter(choose_objects(sure, 1, rule)), None)
+    low, high = rule.import_area
     if main is not None and low <= main.box.area <= high:
         views[View.OBJECT] = main
     return views
 
 
-def query_boxes(found: Sequence[Detection], focus: Focus) -> list[Box]:
+def query_boxes(found: Sequence[Detection], focus: Focus, rule: ObjectRule = THE_RULE) -> list[Box]:
     """Return the boxes to cut for a query."""
-    return _planned(found, focus)[1]
+    return _planned(found, focus, rule)[1]
 
 
-def query_lists(found: Sequence[Detection], focus: Focus) -> tuple[ObjectList, ...]:
+def query_lists(found: Sequence[Detection], focus: Focus, rule: ObjectRule = THE_RULE) -> tuple[ObjectList, ...]:
     """Return one list per object, and one for the whole photo where no boxes were given, in the order they are shown.
 
     Main is the best object that is sure and large enough to be what the photo is about, else the whole photo; of given
     boxes the first. `crops` are indices into what `query_boxes` of the same arguments returns.
     """
-    return tuple(_planned(found, focus)[0])
+    return tuple(_planned(found, focus, rule)[0])
 
 
-def _planned(found: Sequence[Detection], focus: Focus) -> tuple[list[ObjectList], list[Box]]:
+def _planned(found: Sequence[Detection], focus: Focus, rule: ObjectRule) -> tuple[list[ObjectList], list[Box]]:
     searched = 1 if focus.boxes and focus.main_only else focus.objects
     if focus.boxes:
         # Exactly what was given: a crop from a phone has to find what the same box of the whole photo finds.
@@ -120,24 +131,24 @@ def _planned(found: Sequence[Detection], focus: Focus) -> tuple[list[ObjectList]
             for i, box in enumerate(focus.boxes)
         ]
         return lists, list(focus.boxes[:searched])
-    main = next((i for i, detection in enumerate(found[:searched]) if _is_main(detection)), None)
+    main = next((i for i, detection in enumerate(found[:searched]) if _is_main(detection, rule)), None)
     wanted = [i == main if focus.main_only else i < searched for i in range(len(found))]
     whole = main is None or not focus.main_only
-    joined = any(found[i].box.area > WITH_WHOLE_AREA for i, asked in enumerate(wanted) if asked)
+    joined = any(found[i].box.area > rule.with_whole_area for i, asked in enumerate(wanted) if asked)
     boxes = [WHOLE_BOX] if whole or joined else []
     lists = []
     for i, detection in enumerate(found):
         crops: tuple[int, ...] = ()
         if wanted[i]:
-            crops = (len(boxes), 0) if detection.box.area > WITH_WHOLE_AREA else (len(boxes),)
+            crops = (len(boxes), 0) if detection.box.area > rule.with_whole_area else (len(boxes),)
             boxes.append(detection.box)
         lists.append(ObjectList(detection, Source.DETECTOR, main=i == main, crops=crops))
     lists.append(ObjectList(Detection(WHOLE_BOX), Source.WHOLE, main=main is None, crops=(0,) if whole else ()))
     return lists, boxes
 
 
-def _is_main(detection: Detection) -> bool:
-    return (detection.confidence or 0.0) >= MAIN_CONFIDENCE and detection.box.area >= MAIN_AREA
+def _is_main(detection: Detection, rule: ObjectRule) -> bool:
+    return (detection.confidence or 0.0) >= rule.main_confidence and detection.box.area >= rule.main_area
 
 
 def is_same_picture(phash: str, other: str, score: float) -> bool:

@@ -21,7 +21,7 @@ from serve_app.errors import DeadlineExceeded
 from serve_app.images import cut_all, decode, picture_hash
 from serve_app.objects import Focus, choose_objects, import_views, query_boxes
 from serve_app.pipeline import Embedded, ImageViews, Sighting
-from serve_app.weights.chosen import head_of
+from serve_app.weights.chosen import detector_sha256, head_of
 
 
 class DetectorModel(Protocol):
@@ -159,6 +159,7 @@ def load_detector(config: Config, watcher: Watcher = UNWATCHED) -> BatchedDetect
     own = config.detector
     model = YoloDetector(
         config.detector_weights,
+        sha256=detector_sha256(config),
         device=own.device,
         threads=own.threads,
         side_px=own.side_px,

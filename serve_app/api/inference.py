@@ -41,7 +41,6 @@ from serve_app.domain import EMBEDDING_DIM
 from serve_app.errors import ShoplensError, UnknownModel
 from serve_app.keys import Role
 from serve_app.pipeline import Sighting
-from serve_app.weights.loader import DETECTOR_SHA256
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +94,7 @@ def models_of(service: Service) -> dict[str, Model]:
     )
     embedded = (TensorWire(name="embedding", datatype="FP32", shape=[-1, EMBEDDING_DIM]),)
     return {
-        "detector": Model("detector", DETECTOR_SHA256[:12], "Detector", 1, found, see),
+        "detector": Model("detector", service.detector_sha256[:12], "Detector", 1, found, see),
         "embedder": Model("embedder", service.fingerprint, "Embedder", MOST_PHOTOS, embedded, embed),
     }
 

@@ -59,6 +59,7 @@ class Backstage(Protocol):
 
 class Service(Protocol):
     fingerprint: str
+    detector_sha256: str
     max_body_bytes: int
     markets: Markets
     access: Access

@@ -16,7 +16,7 @@ from serve_app.domain import Crops, Detection, Embeddings, Photo, View
 from serve_app.errors import BadWeights
 from serve_app.images import cut_all
 from serve_app.objects import import_views
-from serve_app.weights.chosen import head_of
+from serve_app.weights.chosen import detector_sha256, head_of
 
 
 class DetectorModel(Protocol):
@@ -54,6 +54,7 @@ def load_models(config: Config, fingerprint: str) -> Models:
     if options.views != "whole":
         detector = YoloDetector(
             config.detector_weights,
+            sha256=detector_sha256(config),
             device=options.device,
             threads=options.threads,
             side_px=config.detector.side_px,

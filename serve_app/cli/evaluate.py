@@ -100,6 +100,30 @@ def index(
 
 
 @app.command()
+def detector(
+    boxes: Annotated[Path, typer.Argument(help="Photos with known boxes: YOLO's data.yaml, or a COCO JSON file.")],
+    part: Annotated[str, typer.Option(help="Which part of a YOLO set: `train`, `val` or `test`.")] = "val",
+    images: Annotated[Path | None, typer.Option(help="Folder of a COCO file's photos; default: its own.")] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Class map, YAML lines `label: category`; `label:` alone leaves its boxes out.")
+    ] = None,
+    json_file: JsonOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Hold the settings' detector against known boxes: average precision, and recall as it is served.
+
+    shoplens evaluate detector boxes/data.yaml
+    """
+    from serve_app.cli.evaluating import MEMORY_FILE
+    from serve_app.cli.evaluating_detector import evaluate_detector
+
+    settings = load_config(config, data_dir=data_dir)
+    memory = settings.data_dir / MEMORY_FILE
+    evaluate_detector(settings, boxes, part, images, classes, json_file, memory, console())
+
+
+@app.command()
 def split(
     catalogue: CatalogueArgument,
     folder: Annotated[Path, typer.Argument(help="Where gallery.csv and queries.csv are written.")],

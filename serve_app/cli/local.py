@@ -33,9 +33,8 @@ def milvus_uri(config: Config, console: Console) -> Iterator[str]:
 def need_detector_weights(config: Config) -> None:
     """Raise BadWeights, with the command that gets them, where the detector's weights are not there."""
     if not config.detector_weights.is_file():
-        raise BadWeights(
-            f"the detector's weights are not at {config.detector_weights}; `shoplens weights fetch` gets them"
-        )
+        way = "copy your own there" if config.detector.sha256 else "`shoplens weights fetch` gets them"
+        raise BadWeights(f"the detector's weights are not at {config.detector_weights}; {way}")
 
 
 def set_ray_environment() -> None:

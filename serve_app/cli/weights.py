@@ -10,26 +10,33 @@ from rich.table import Column, Table
 from serve_app.config import Config
 from serve_app.errors import BadConfig, BadWeights
 from serve_app.exporting import export_detector
-from serve_app.weights.chosen import head_of
+from serve_app.weights.chosen import detector_sha256, head_of
 from serve_app.weights.fetching import fetch_detector
 from serve_app.weights.formats import Format
-from serve_app.weights.loader import DETECTOR_SHA256, digest, embedder_files, fingerprint, verify
+from serve_app.weights.loader import digest, embedder_files, fingerprint, verify
 
 
 def fetch_weights(config: Config, console: Console) -> None:
     """Get the detector's weights; the embedder's are in the package."""
     path = config.detector_weights
+    sha256 = detector_sha256(config)
+    if config.detector.sha256 is not None:
+        verify(path, sha256)
+        console.print(f"{path} is there, sha256 {sha256[:12]}… checked; weights of your own are fetched from nowhere")
+        return
     if config.detector.weights is not None and not path.parent.is_dir():
         raise BadConfig(f"detector.weights is {path}, whose folder does not exist; make it, or leave the setting out")
     with console.status("fetching …") as status:
         fetched = fetch_detector(path, lambda text: status.update(text + " …"))
-    console.print(f"{path} {'fetched' if fetched else 'is there'}, sha256 {DETECTOR_SHA256[:12]}… checked")
+    console.print(f"{path} {'fetched' if fetched else 'is there'}, sha256 {sha256[:12]}… checked")
 
 
 def export_weights(config: Config, kind: Format, folder: Path, console: Console) -> None:
     """Make the detector for phones, and say where it is and what goes with it."""
     with console.status(f"making {kind}; this takes up to a minute …"):
-        exported = export_detector(config.detector_weights, kind, folder, config.detector.side_px)
+        exported = export_detector(
+            config.detector_weights, detector_sha256(config), kind, folder, config.detector.side_px
+        )
     console.print(f"{exported.model} ({exported.size_bytes / 1e6:.1f} MB)", soft_wrap=True)
     console.print(f"{exported.description} tells what it takes and gives.", soft_wrap=True)
     if kind is Format.COREML:
@@ -43,7 +50,7 @@ def show_weights(config: Config, console: Console) -> None:
     """Print each file and whether it is the one this release was made for."""
     files = embedder_files(head_of(config))
     wanted = {
-        config.detector_weights: DETECTOR_SHA256,
+        config.detector_weights: detector_sha256(config),
         files.backbone: digest(files.backbone),
         files.head: digest(files.head),
     }

@@ -20,8 +20,8 @@ from serve_app.evaluation.remembering import (
     RememberedEmbedder,
 )
 from serve_app.images import PREPROCESSING_VERSION
-from serve_app.weights.chosen import head_of
-from serve_app.weights.loader import BACKBONE_SHA256, DETECTOR_SHA256, embedder_files, fingerprint
+from serve_app.weights.chosen import detector_sha256, head_of
+from serve_app.weights.loader import BACKBONE_SHA256, embedder_files, fingerprint
 from serve_app.weights.registry import HEAD
 
 HSV = "hsv"
@@ -46,7 +46,7 @@ def models(config: Config, named: str | None, memory: Memory) -> Models:
     None that of the settings. Raises BadWeights where there is no such file.
     """
     own = config.detector
-    detector = f"{DETECTOR_SHA256[:12]}/{PREPROCESSING_VERSION}/{own.side_px}/{own.min_confidence}"
+    detector = f"{detector_sha256(config)[:12]}/{PREPROCESSING_VERSION}/{own.side_px}/{own.min_confidence}"
     name, model, load = _embedder(config, named)
     return Models(
         name,
@@ -95,6 +95,7 @@ def _load_detector(config: Config) -> DetectorModel:
     own = config.detector
     return YoloDetector(
         config.detector_weights,
+        sha256=detector_sha256(config),
         device=own.device,
         threads=own.threads,
         side_px=own.side_px,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,6 +35,10 @@ COVERED = (0.1, 0.9)
 """Share of its photo that a product covers; beyond, it was not the product that was found."""
 
 MANIFEST = "scenes.csv"
+BOXES = "boxes.json"
+"""The same boxes with their products' categories, as COCO's format has them: what a detector is held against."""
+UNKNOWN = "product"
+"""Label of a product without a category."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ def write_scenes(
     *,
     seed: int = 0,
 ) -> int:
-    """Write scenes and their manifest, a query set, into a folder; return how many there are.
+    """Write scenes, their manifest, a query set, and BOXES into a folder; return how many there are.
 
     Products are dealt like cards, so that none comes twice before all have come once. Raises BadManifest where too few
     have a plain background.
@@ -115,6 +121,7 @@ def write_scenes(
     random = np.random.default_rng(seed)
     dealt = _deal(cut, random)
     folder.mkdir(parents=True, exist_ok=True)
+    shown: dict[str, tuple[tuple[int, int], list[Pasted]]] = {}
     with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "product_id", *BOX_COLUMNS, LEFT_OUT])
@@ -124,10 +131,44 @@ def write_scenes(
                 scene, pasted = compose(photo, next(dealt), random)
             name = f"scene-{i:04d}.jpg"
             scene.save(folder / name, quality=90)
+            shown[name] = scene.size, pasted
             for each in pasted:
                 left_out = next(iter(each.question.left_out), "")
                 rows.writerow([name, each.question.right[0], *(f"{x:.5f}" for x in each.box.as_tuple()), left_out])
+    (folder / BOXES).write_text(json.dumps(_coco(shown)) + "\n", encoding="utf-8")
     return number
+
+
+def _coco(shown: Mapping[str, tuple[tuple[int, int], Sequence[Pasted]]]) -> dict[str, Any]:
+    """Return scenes, by their names with their sizes, as https://cocodataset.org/#format-data has them."""
+    labels = sorted({_label(each) for _, pasted in shown.values() for each in pasted})
+    boxes: list[dict[str, Any]] = []
+    for image, ((width, height), pasted) in enumerate(shown.values()):
+        for each in pasted:
+            box = each.box
+            edges = (box.x0 * width, box.y0 * height, (box.x1 - box.x0) * width, (box.y1 - box.y0) * height)
+            boxes.append(
+                {
+                    "id": len(boxes) + 1,
+                    "image_id": image,
+                    "category_id": labels.index(_label(each)),
+                    "bbox": [round(edge, 2) for edge in edges],
+                    "area": round(edges[2] * edges[3], 2),
+                    "iscrowd": 0,
+                }
+            )
+    return {
+        "images": [
+            {"id": image, "file_name": name, "width": size[0], "height": size[1]}
+            for image, (name, (size, _)) in enumerate(shown.items())
+        ],
+        "annotations": boxes,
+        "categories": [{"id": number, "name": label} for number, label in enumerate(labels)],
+    }
+
+
+def _label(pasted: Pasted) -> str:
+    return pasted.question.category or UNKNOWN
 
 
 def _deal(cut: Sequence[CutOut], random: np.random.Generator) -> Iterator[list[CutOut]]:

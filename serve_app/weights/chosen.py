@@ -1,4 +1,4 @@
-"""The embedder that the settings name."""
+"""The models that the settings name."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from pathlib import Path
 from serve_app.config import Config
 from serve_app.errors import BadWeights
 from serve_app.folders import Folder
-from serve_app.weights.loader import embedder_files, fingerprint
+from serve_app.weights.loader import DETECTOR_SHA256, embedder_files, fingerprint
 from serve_app.weights.registry import FETCHED, MODELS, Registry
 
 
 def registry_of(config: Config) -> Registry:
     """Return the registry that the settings name; raises BadConfig."""
     return Registry(Folder(config.models.registry or str(config.data_dir / MODELS)))
+
+
+def detector_sha256(config: Config) -> str:
+    """Return the sha256 that the detector's weights have to have: the release's, or that of a shop's own."""
+    return config.detector.sha256 or DETECTOR_SHA256
 
 
 def head_of(config: Config) -> Path | None:

@@ -57,6 +57,7 @@ RATES = NO_RATES.updated([Rate("USD", Fraction("1.25"), date(2026, 10, 30), "tes
 
 class FakeService:
     fingerprint = "0123456789ab"
+    detector_sha256 = "0123456789abcdef" * 4
     max_body_bytes = 1000
 
     def __init__(

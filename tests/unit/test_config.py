@@ -2,8 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.catalogue.recipe import index_properties
 from serve_app.config import Config, at_address, default_data_dir, load_config
 from serve_app.errors import BadConfig
+from serve_app.weights.chosen import detector_sha256
+from serve_app.weights.loader import DETECTOR_SHA256
 
 
 def written(folder: Path, text: str) -> Path:
@@ -42,6 +45,16 @@ def test_misspelt_variable_is_named(monkeypatch):
         load_config()
 
 
+def test_detector_of_a_shop_is_pinned_by_its_own_sha256(tmp_path):
+    own = "ab" * 32
+    config = load_config(written(tmp_path, f"detector:\n  weights: own.pt\n  sha256: {own}\n"))
+    assert detector_sha256(config) == own
+    assert detector_sha256(load_config()) == DETECTOR_SHA256
+    assert index_properties(config)["shoplens.detector"] == own
+    with pytest.raises(BadConfig, match="set weights to their file"):
+        load_config(written(tmp_path, f"detector:\n  sha256: {own}\n"))
+
+
 def test_value_out_of_range_is_named(tmp_path):
     with pytest.raises(BadConfig, match=r"embedder\.threads"):
         load_config(written(tmp_path, "embedder:\n  threads: 0\n"))
@@ -73,7 +86,7 @@ def test_keys_are_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("SHOPLENS_AUTH__KEYS", "app search sha256:123\nfeed write sha256:456")
     config = load_config()
     assert config.auth.keys.get_secret_value().splitlines() == ["app search sha256:123", "feed write sha256:456"]
-    assert "sha256" not in repr(config)
+    assert "sha256:" not in repr(config)
 
 
 def test_address_of_redis_holds_no_password(tmp_path):

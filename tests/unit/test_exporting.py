@@ -10,6 +10,7 @@ from serve_app.cli import app
 from serve_app.errors import BadConfig, BadWeights, ExportFailed
 from serve_app.exporting import NEEDED, _run, check_means, described, export_detector
 from serve_app.weights.formats import Format
+from serve_app.weights.loader import DETECTOR_SHA256
 
 LABELS = [f"thing {number}" for number in range(80)]
 
@@ -35,7 +36,7 @@ def test_numpy_that_coremltools_can_not_use_is_named():
 
 @pytest.mark.parametrize("kind", Format)
 def test_description_tells_how_to_feed_and_read_the_model(kind):
-    told = json.loads(json.dumps(described(kind, "yolo26n", 640, LABELS)))
+    told = json.loads(json.dumps(described(kind, "yolo26n", DETECTOR_SHA256, 640, LABELS)))
     assert told["format"] == kind.value
     assert told["input"]["shape"] == [1, 3, 640, 640]
     assert told["labels"] == LABELS
@@ -48,7 +49,7 @@ def test_weights_are_checked_before_anything_opens_them(tmp_path):
     wrong = tmp_path / "yolo26n.pt"
     wrong.write_bytes(b"not a network")
     with pytest.raises(BadWeights):
-        export_detector(wrong, Format.ONNX, tmp_path / "phones", 640)
+        export_detector(wrong, DETECTOR_SHA256, Format.ONNX, tmp_path / "phones", 640)
     assert not (tmp_path / "phones").exists()
 
 

@@ -12,12 +12,11 @@ from serve_app.errors import Overloaded
 from serve_app.inference import Inference
 from serve_app.keys import Role, new_key
 from serve_app.pipeline import Embedded, Sighting
-from serve_app.weights.loader import DETECTOR_SHA256
 from tests.unit.test_api import FakeService, request
 from tests.unit.test_pipeline import CHAIR, FakeDetector, FakeEmbedder
 
 DETECTOR, EMBEDDER = "/v2/models/detector", "/v2/models/embedder"
-VERSION = DETECTOR_SHA256[:12]
+VERSION = FakeService.detector_sha256[:12]
 ROWS = np.linspace(-1, 1, 512, dtype=np.float32).reshape(2, 256)
 SEARCHING, SEARCHER = new_key("app", Role.SEARCH, per_minute=3)
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -8,9 +9,10 @@ from serve_app.catalogue.manifest import Entry
 from serve_app.domain import Box
 from serve_app.errors import BadManifest
 from serve_app.evaluation.answers import Question
+from serve_app.evaluation.boxes import read_boxes
 from serve_app.evaluation.gallery import Gallery
 from serve_app.evaluation.questions import read_questions
-from serve_app.evaluation.scenes import MANIFEST, CutOut, compose, cut_out, write_scenes
+from serve_app.evaluation.scenes import BOXES, MANIFEST, UNKNOWN, CutOut, compose, cut_out, write_scenes
 
 RED = (200, 20, 20)
 
@@ -90,6 +92,22 @@ def test_scenes_read_back_as_a_query_set(tmp_path):
     assert all(each.left_out == {f"{name}-image" for name in each.right} for each in asked.questions)
     assert all((tmp_path / "set" / each.image).is_file() for each in asked.questions)
     assert all(isinstance(box, Box) for each in asked.questions for box in each.boxes.values())
+
+
+def test_scenes_read_back_as_known_boxes(tmp_path):
+    Image.new("RGB", (640, 480), "blue").save(tmp_path / "room.jpg")
+    folder = tmp_path / "set"
+    asked = [replace(question(name), category="Home" if name < "e" else "") for name in "abcdefgh"]
+    write_scenes(asked, lambda _: product(), [tmp_path / "room.jpg"], folder, 4)
+    photos = read_boxes(folder / BOXES)
+    entries = [Entry(0, "", name, f"{name}-{kind}") for name in "abcdefgh" for kind in ("image", "other")]
+    questions = read_questions(folder / MANIFEST, Gallery(entries, "")).questions
+    assert [photo.image.name for photo in photos] == [each.image for each in questions]
+    for photo, each in zip(photos, questions, strict=True):
+        assert photo.image.is_file()
+        labels = sorted("Home" if name < "e" else UNKNOWN for name in each.right)
+        assert sorted(thing.label for thing in photo.things) == labels
+        assert all(max(box.iou(thing.box) for thing in photo.things) > 0.99 for box in each.boxes.values())
 
 
 def test_every_product_comes_once_before_any_comes_twice():
