@@ -28,8 +28,10 @@ import httpx
 import numpy as np
 from rich.console import Console
 
+from scripts.bad_corpus import bad_requests
 from scripts.bad_photos import encoded, picture
-from scripts.bad_requests import PRODUCTS, RAW, SEARCH, Answer, BadRequest, bad_requests, good_photo
+from scripts.bad_requests import PRODUCTS, RAW, SEARCH, Answer, BadRequest, good_photo
+from scripts.bad_urls import NAMED_HOSTS
 from scripts.bad_wire import WEB_HOST, attacks, hostile_server, hostile_urls
 from scripts.measuring import (
     EXIT_COULD_NOT_RUN,
@@ -270,6 +272,7 @@ def _service(data_dir: Path, weights: Path) -> Iterator[Target]:
         "SHOPLENS_DETECTOR__WEIGHTS": str(weights),
         "SHOPLENS_HTTP__METRICS_PORT": str(free_port()),
         "SHOPLENS_FETCH__ALLOW_PRIVATE": json.dumps([f"{WEB_HOST}/32"]),
+        "SHOPLENS_FETCH__SEARCH_HOSTS": json.dumps([WEB_HOST, *NAMED_HOSTS]),
         "SHOPLENS_FETCH__TIMEOUT_S": "5",
     }
     with (data_dir / "serve.out").open("wb") as output:
