@@ -34,7 +34,7 @@ SETTINGS = {
     "FEEDBACK__FLUSH_S": "0.5",
     "FETCH__SEARCH_HOSTS": json.dumps([WEB_HOST, "127.0.0.1", "localhost"]),
     "FETCH__ALLOW_PRIVATE": json.dumps([f"{WEB_HOST}/32"]),
-    "FETCH__TIMEOUT_S": "2",
+    "FETCH__TIMEOUT_S": "5",
     "FETCH__ATTEMPTS": "1",
 }
 
