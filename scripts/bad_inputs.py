@@ -28,8 +28,10 @@ import httpx
 import numpy as np
 from rich.console import Console
 
+from scripts.bad_corpus import bad_requests
 from scripts.bad_photos import encoded, picture
-from scripts.bad_requests import PRODUCTS, RAW, SEARCH, Answer, BadRequest, bad_requests, good_photo
+from scripts.bad_requests import PRODUCTS, RAW, SEARCH, Answer, BadRequest, good_photo
+from scripts.bad_urls import NAMED_HOSTS
 from scripts.bad_wire import WEB_HOST, attacks, hostile_server, hostile_urls
 from scripts.measuring import (
     EXIT_COULD_NOT_RUN,
@@ -40,6 +42,7 @@ from scripts.measuring import (
     key_headers,
     memory_mib,
     percentile,
+    process_name,
     replica_pids,
     wait_until,
 )
@@ -97,10 +100,14 @@ class Target:
 
     def memory_mib(self) -> float:
         """Return what the service's processes hold, 0 where they can't be seen."""
-        held = 0.0
+        return sum(self.memory().values())
+
+    def memory(self) -> dict[str, float]:
+        """Return the MiB that the service's processes hold, by what they are."""
+        held: dict[str, float] = defaultdict(float)
         for pid in descendants(self.pid) if self.pid else []:
             try:
-                held += memory_mib(pid)
+                held[process_name(pid)] += memory_mib(pid)
             except (OSError, ValueError):
                 continue  # It has ended.
         return held
@@ -217,6 +224,7 @@ def _mixed(target: Target, corpus: Sequence[BadRequest], arguments: argparse.Nam
     good = BadRequest("good", "good", ((200, "ok"),), "POST", SEARCH, good_photo(), RAW)
     end = time.monotonic() + arguments.minutes * 60
     samples: list[tuple[float, float]] = []
+    third: dict[str, float] = {}
     sent, amiss, bad_good = 0, 0, 0
     while time.monotonic() < end:
         bad = chance.choice(corpus)
@@ -225,10 +233,16 @@ def _mixed(target: Target, corpus: Sequence[BadRequest], arguments: argparse.Nam
         sent += 2
         if not samples or time.monotonic() - samples[-1][0] >= SAMPLE_S:
             samples.append((time.monotonic(), target.memory_mib()))
+        if not third and end - time.monotonic() < arguments.minutes * 40:
+            third = target.memory()
     drift, held = _drift_mib(samples), [mib for _, mib in samples]
     report.rows.append(
         {"mixed minutes": arguments.minutes, "sent": sent, "first MiB": held[0], "last MiB": held[-1], "drift": drift}
     )
+    report.rows += [
+        {"process": name, "after a third, MiB": third.get(name, 0.0), "at the end, MiB": mib}
+        for name, mib in sorted(target.memory().items())
+    ]
     report.goals += [
         Goal("good photos of the mixed run that were not searched with", bad_good, 0, "lower"),
         Goal("bad inputs of the mixed run answered otherwise than they should be", amiss, 0, "lower"),
@@ -270,6 +284,7 @@ def _service(data_dir: Path, weights: Path) -> Iterator[Target]:
         "SHOPLENS_DETECTOR__WEIGHTS": str(weights),
         "SHOPLENS_HTTP__METRICS_PORT": str(free_port()),
         "SHOPLENS_FETCH__ALLOW_PRIVATE": json.dumps([f"{WEB_HOST}/32"]),
+        "SHOPLENS_FETCH__SEARCH_HOSTS": json.dumps([WEB_HOST, *NAMED_HOSTS]),
         "SHOPLENS_FETCH__TIMEOUT_S": "5",
     }
     with (data_dir / "serve.out").open("wb") as output:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from scripts.bad_requests import JSON, PRODUCTS, Answer, BadRequest, good_photo
+from scripts.bad_requests import JSON, PRODUCTS, Answer, BadRequest, good_photo, json_body
 
 CLOSED: Answer = (0, "closed")
 """The connection was closed without an answer."""
@@ -192,6 +192,7 @@ REDIRECTS = {
     "/to-loopback": "http://127.0.0.1:8000/v1/index",
     "/to-metadata": "http://169.254.169.254/latest/meta-data/",
     "/to-private": "http://10.0.0.1/a.jpg",
+    "/to-name": "http://localhost:8000/v1/index",
     "/to-number": "http://2130706433/a.jpg",
     "/to-file": "file:///etc/passwd",
     "/to-ftp": "ftp://127.0.0.1/a",
@@ -246,7 +247,7 @@ class _Hostile(http.server.BaseHTTPRequestHandler):
 
 
 def hostile_urls(address: str) -> Iterator[BadRequest]:
-    """Yield products whose images are on a hostile server."""
+    """Yield products whose images are on a hostile server, and searches with its photos."""
     expected: dict[str, tuple[Answer, ...]] = dict.fromkeys(REDIRECTS, ((422, "url_refused"),))
     expected |= {
         # What leads nowhere is joined with where it stands, and so leads there again.
@@ -265,3 +266,4 @@ def hostile_urls(address: str) -> Iterator[BadRequest]:
     for path, answers in expected.items():
         body = json.dumps({"images": [{"url": address + path}]}).encode()
         yield BadRequest("hostile server", path, answers, "PUT", f"{PRODUCTS}/hostile", body, JSON)
+        yield json_body("hostile server of a search", path, {"url": address + path}, *answers)

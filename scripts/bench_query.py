@@ -36,6 +36,7 @@ from scripts.measuring import (
     median_and_spread,
     memory_mib,
     percentile,
+    process_name,
 )
 from scripts.namespace import go_inside
 from scripts.processes import CantStart
@@ -277,19 +278,11 @@ def _memory(bare: Bare, service: subprocess.Popen[bytes]) -> list[dict[str, Any]
     rows: list[dict[str, Any]] = [{"process": "bare pipeline", "MiB": memory_mib(bare.process.pid)}]
     for pid in [service.pid, *descendants(service.pid)]:
         try:
-            rows.append({"process": _name(pid), "MiB": memory_mib(pid)})
+            rows.append({"process": process_name(pid), "MiB": memory_mib(pid)})
         except OSError:
             continue
     rows.append({"process": "service, all", "MiB": sum(row["MiB"] for row in rows[1:])})
     return rows
-
-
-def _name(pid: int) -> str:
-    words = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace").split("\0")
-    if words[0].startswith("ray::"):
-        return words[0].split("#")[0]
-    scripts = [Path(word).name for word in words if word.endswith(".py") or word == "serve_app.cli"]
-    return scripts[0] if scripts else Path(words[0]).name
 
 
 if __name__ == "__main__":

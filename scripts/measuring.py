@@ -141,6 +141,15 @@ def memory_mib(pid: int) -> float:
     raise ValueError(f"process {pid} shows no memory")
 
 
+def process_name(pid: int) -> str:
+    """Return what a process is: a replica, a program of Ray, a script; raises OSError once it has ended."""
+    words = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace").split("\0")
+    if words[0].startswith("ray::"):
+        return words[0].split("#")[0]
+    scripts = [Path(word).name for word in words if word.endswith(".py") or word == "serve_app.cli"]
+    return scripts[0] if scripts else Path(words[0]).name
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nothing listens on now."""
     with socket.socket() as probe:

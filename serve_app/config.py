@@ -339,6 +339,11 @@ class FetchConfig(Section):
     allow_private: tuple[IPvAnyNetwork, ...] = Field(
         (), description="networks that may be fetched from though they are not public, as `10.20.0.0/16`"
     )
+    search_hosts: tuple[HostPattern, ...] = Field(
+        (),
+        description="hosts that the photo of a search may be fetched from by `url`, named as in allow_hosts; default: "
+        "none, and no search takes a `url`",
+    )
     connections: int = Field(64, ge=1, description="most requests at once, in all")
     connections_per_host: int = Field(8, ge=1, description="most requests at once to one host")
     requests_per_s_per_host: float = Field(50, gt=0, description="most requests to one host in a second")

@@ -54,6 +54,7 @@ from serve_app.market import make_markets
 from serve_app.milvus.importing import import_pymilvus
 from serve_app.objects import Focus
 from serve_app.paging import Paging
+from serve_app.photo_urls import PhotoUrls
 from serve_app.photos import Photos
 from serve_app.pictures import Picture, Pictures, Width
 from serve_app.pipeline import Answer, Embedded, Found, ImageViews, Pipeline, Query, Sighting, Stored
@@ -271,6 +272,7 @@ class Ingress:
         paging = Paging(pipeline, stages, photos, fingerprint)
         self._feedback = FeedbackLog(config, photos)
         self._sessions = Sessions(pipeline, photos, paging, signing_key(config.store))
+        self._photo_urls = PhotoUrls(config.fetch, config.limits.max_body_bytes)
         self._products = Products(pipeline, stages, fingerprint)
         self._inference = Inference(stages, embedding)
         limits = config.limits
@@ -322,6 +324,18 @@ class Ingress:
 
     async def search_again(self, owner: str, token: str, query: Query, *, bulk: bool = False) -> Answer:
         return await self._admitted(lambda terms: self._sessions.search_again(owner, token, query, terms), bulk)
+
+    async def search_url(self, owner: str, url: str, query: Query, *, bulk: bool = False) -> Answer:
+        # Before it is admitted: a search that waits for another server keeps none of ours busy.
+        started_s = time.monotonic()
+        with self._meter.call():
+            self._check_index()
+            photo = await self._photo_urls.photo(url, Terms.within(self._deadline_s))
+        fetched_s = time.monotonic() - started_s
+        answer = await self._admitted(
+            lambda terms: self._sessions.search(owner, photo, query, terms), bulk, spent_s=fetched_s
+        )
+        return answer.after_fetch(fetched_s * 1e3)
 
     async def page(self, owner: str, cursor: str, top_k: int, query: Query | None, *, bulk: bool = False) -> Answer:
         return await self._admitted(lambda terms: self._sessions.page(owner, cursor, top_k, query, terms), bulk)
@@ -377,17 +391,28 @@ class Ingress:
 
     async def __del__(self) -> None:
         self._logging.cancel()
+        await self._photo_urls.close()
         await self._feedback.flush()
 
     async def _admitted(
-        self, work: Callable[[Terms], Awaitable[T]], bulk: bool = False, *, needs_index: bool = True
+        self,
+        work: Callable[[Terms], Awaitable[T]],
+        bulk: bool = False,
+        *,
+        needs_index: bool = True,
+        spent_s: float = 0.0,
     ) -> T:
+        """Work within what is left of a request's time, of which `spent_s` are over."""
         with self._meter.call():
-            if needs_index and self._missing:
-                raise IndexMissing(self._index.reason)
-            return await self._bounded(work, bulk)
+            if needs_index:
+                self._check_index()
+            return await self._bounded(work, bulk, self._deadline_s - spent_s)
 
-    async def _bounded(self, work: Callable[[Terms], Awaitable[T]], bulk: bool) -> T:
+    def _check_index(self) -> None:
+        if self._missing:
+            raise IndexMissing(self._index.reason)
+
+    async def _bounded(self, work: Callable[[Terms], Awaitable[T]], bulk: bool, seconds: float) -> T:
         # Where no stage goes to zero, a new replica is there later than any search may wait for it.
         patient = bool(self._stages.from_zero) and (self._can_grow or self._stages.is_waking())
         self._admission.last_s = PATIENT_PART * self._deadline_s
@@ -395,7 +420,7 @@ class Ingress:
         self._admission.admit(time.monotonic(), bulk=bulk)
         answered = False
         try:
-            terms = Terms.within(self._deadline_s, bulk=bulk, demand=self._admission.demand)
+            terms = Terms.within(seconds, bulk=bulk, demand=self._admission.demand)
             answer = await self._in_time(work(terms), terms)
             answered = True
             return answer

@@ -35,6 +35,7 @@ LONGEST_HOLD_S = 600.0
 """How long a server's Retry-After keeps us away at most; one wrong header must not lose its host for good."""
 MOST_URL_CHARS = 8000
 HOST = re.compile(r"[a-z0-9_.:%-]+")
+ALLOW_HOSTS = "fetch.allow_hosts"
 REDIRECTS = {301, 302, 303, 307, 308}
 PASSING = {429, 500, 502, 503, 504}
 
@@ -61,10 +62,11 @@ class Fetched:
     content_type: str
 
 
-def checked_url(config: FetchConfig, text: str, source: URL | None = None) -> URL:
+def checked_url(config: FetchConfig, text: str, source: URL | None = None, hosts_setting: str = ALLOW_HOSTS) -> URL:
     """Return the URL that may be asked for, which `source` may have redirected to.
 
-    Where its host leads is judged when it is connected to. Raises UrlRefused.
+    Where its host leads is judged when it is connected to. Raises UrlRefused, which names the setting that the allowed
+    hosts come from.
     """
     what = f"what {_shown(source)} redirects to" if source else "that"
     if len(text) > MOST_URL_CHARS:
@@ -82,7 +84,7 @@ def checked_url(config: FetchConfig, text: str, source: URL | None = None) -> UR
     if "@" in url.raw_authority:
         raise UrlRefused(f"{_shown(url)} holds a user name or password; give the URL without")
     if config.allow_hosts and not any(_matches(_name(url), pattern) for pattern in config.allow_hosts):
-        raise UrlRefused(f"{_shown(url)} is of a host that fetch.allow_hosts does not name")
+        raise UrlRefused(f"{_shown(url)} is of a host that {hosts_setting} does not name")
     return url
 
 
@@ -90,15 +92,23 @@ class Fetcher:
     """Fetch files from any number of hosts, within the limits of each.
 
     `share` is the part of the limits per host that this process may use, where several fetch for one import; each
-    has one connection at least.
+    has one connection at least. `hosts_setting` names where `config.allow_hosts` came from.
     """
 
-    def __init__(self, config: FetchConfig, *, share: float = 1.0, resolver: AbstractResolver | None = None) -> None:
+    def __init__(
+        self,
+        config: FetchConfig,
+        *,
+        share: float = 1.0,
+        resolver: AbstractResolver | None = None,
+        hosts_setting: str = ALLOW_HOSTS,
+    ) -> None:
         if not 0 < share <= 1:
             raise ValueError(f"share is {share}; it must be more than 0 and at most 1")
         slots = max(1, int(config.connections_per_host * share))
         self._config = config
         self._resolver = resolver
+        self._hosts_setting = hosts_setting
         self._hosts = Hosts(lambda: Host(slots, config.requests_per_s_per_host * share))
         self._connections = asyncio.Semaphore(config.connections)
         self._session: aiohttp.ClientSession | None = None
@@ -132,7 +142,7 @@ class Fetcher:
 
     async def _attempt(self, text: str, max_bytes: int, known: Validators) -> Fetched | None:
         left_s = self._config.timeout_s
-        url = checked_url(self._config, text)
+        url = checked_url(self._config, text, hosts_setting=self._hosts_setting)
         for _ in range(self._config.max_redirects + 1):
             # Waiting for a turn takes nothing from the time for the request: a full queue is no fault of the server's.
             async with self._turn(url) as host:
@@ -189,7 +199,7 @@ class Fetcher:
         if answer.status == 304 and known:
             return None
         if answer.status in REDIRECTS and "Location" in headers:
-            return checked_url(self._config, headers["Location"], url)
+            return checked_url(self._config, headers["Location"], url, self._hosts_setting)
         problem = f"{_shown(url)} answers {answer.status}"
         if answer.status in (401, 403):
             raise FetchDenied(f"{problem}; its server has to let this machine, as fetch.user_agent, read it")

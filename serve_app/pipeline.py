@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, StoredView, Terms, View
@@ -32,6 +32,8 @@ NO_DETECTOR = "no_detector"
 NO_TOKEN = "no_token"  # noqa: S105
 """`degraded`: the photo could not be kept, so it has to be sent again for further searches."""
 
+FETCH = "fetch"
+"""`timings_ms`: what it took to fetch the photo; only where the search names a URL."""
 COLD_START = "cold_start"
 """`timings_ms`: of the stages' times, what was spent waiting for a replica to start; left out where nothing was."""
 
@@ -181,6 +183,11 @@ class Answer:
     watermark_ms: int
     timings_ms: dict[str, float] = field(default_factory=dict)
     token: str | None = None
+
+    def after_fetch(self, fetched_ms: float) -> Answer:
+        """Return this answer with the time that its photo took to come."""
+        total = self.timings_ms["total"] + fetched_ms
+        return replace(self, timings_ms={FETCH: fetched_ms, **self.timings_ms, "total": total})
 
 
 class Pipeline:

@@ -9,6 +9,10 @@ _CURSOR = "WyJsVDBrUXZVbDNXbnFZazJhQnJKeDl3IiwiYWJjIiwiZGVmIiwxMF0.c2lnbmF0dXJl"
 
 REQUESTS: dict[str, dict[str, Any]] = {
     "photo": {"summary": "a photo", "value": {"image": "/9j/4AAQSkZJRgABAQAAAQABAAD/2Q==", "top_k": 5}},
+    "url": {
+        "summary": "a photo that the service fetches, from a host that its settings name",
+        "value": {"url": "https://images.example.com/chair.jpg", "objects": "main"},
+    },
     "moved box": {
         "summary": "a box that the shopper moved, in a photo that was sent before",
         "value": {"token": _SENT_BEFORE, "boxes": [[0.1, 0.2, 0.6, 0.9]]},

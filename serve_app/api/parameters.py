@@ -35,7 +35,7 @@ from serve_app.ranking import Sort
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
 
 MOST_OBJECTS = 10
-NOT_YET = frozenset({"min_match", "images", "url"})
+NOT_YET = frozenset({"min_match", "images"})
 """Names that version 1 reserves; refused, rather than ignored, until they work."""
 
 RANDOM_TEXT = "^[A-Za-z0-9_-]{1,64}$"
@@ -102,6 +102,13 @@ class Parameters(BaseModel):
         None,
         pattern=RANDOM_TEXT,
         description="`photo.token` of an earlier answer: searches with that photo, which need not be sent again",
+    )
+    url: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4000,
+        description="http or https address of the photo, which the service fetches; only from hosts that its settings "
+        "name, and not for callers without an API key",
     )
     cursor: str | None = Field(
         None,

@@ -14,7 +14,7 @@ from serve_app.api.parameters import Parameters, read_parameters
 from serve_app.api.problems import request_id_of
 from serve_app.api.product_wire import ProductAnswer, SimilarAnswer, product_answer, similar_answer
 from serve_app.api.query_string import QUERY_NAMES, query_documentation, query_values
-from serve_app.api.search import market_of, problems_of, show_market
+from serve_app.api.search import market_of, problems_of, show_market, show_timings
 from serve_app.api.service import Service
 from serve_app.callers import Caller
 from serve_app.errors import BadParameter
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 PATH = "/v1/products/{product_id:text}"
 """An id may hold slashes, as it stands or as %2F, and line ends."""
-OF_PHOTOS = ("token", "objects", "boxes", "box_source")
+OF_PHOTOS = ("token", "url", "objects", "boxes", "box_source")
 """Parameters of a search that say something of its photo."""
 _READ = problems_of(404, 422, 500, 503, 504)
 _PAGED = problems_of(404, 410, 422, 500, 503, 504)
@@ -75,6 +75,7 @@ def router(service: Service, guard: Guard) -> APIRouter:
             },
         )
         show_market(response, market)
+        show_timings(response, answer)
         request_id, further = request_id_of(request), parameters.cursor is not None
         service.show(caller.owner, request_id, answer, further=further, like=product_id)
         return similar_answer(answer, product_id, request_id, market, parameters.facets, service.rules())

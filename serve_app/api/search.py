@@ -36,11 +36,11 @@ _STATUSES = {
     410: "photo_expired",
     413: "photo_too_large, too_many_pixels",
     415: "unsupported_type",
-    422: "bad_parameter, not_an_image, truncated",
+    422: "bad_parameter, not_an_image, truncated; of a url: url_refused, not_found, fetch_denied",
     500: "internal",
     502: "fetch_failed",
     503: "index_missing, milvus_unavailable, stage_unavailable",
-    504: "deadline_exceeded",
+    504: "deadline_exceeded, fetch_timeout",
 }
 
 
@@ -52,13 +52,13 @@ def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return keys.PROBLEMS | described
 
 
-PROBLEMS = problems_of(400, 408, 410, 413, 415, 422, 500, 503, 504)
+PROBLEMS = problems_of(400, 408, 410, 413, 415, 422, 500, 502, 503, 504)
 _PHOTO = {"type": "string", "format": "binary", "description": "JPEG, PNG, WebP, AVIF or HEIC"}
 _BODY = {
     "parameters": query_documentation(),
     "requestBody": {
         "required": False,
-        "description": "The photo; nothing where a token or a cursor is given",
+        "description": "The photo; nothing where a token, a url or a cursor is given",
         "content": {
             FORM: {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _PHOTO}}},
             "image/*": {"schema": _PHOTO},
@@ -89,6 +89,7 @@ def router(service: Service, guard: Guard) -> APIRouter:
         service.count("ok", answer.timings_ms, answer.degraded)
         log.info("search", extra=log_fields(request_id, caller, answer, len(upload.photo or b"")))
         show_market(response, market)
+        show_timings(response, answer)
         service.show(caller.owner, request_id, answer, further=parameters.cursor is not None)
         return search_answer(answer, request_id, market, parameters.facets, service.rules())
 
@@ -112,6 +113,12 @@ def show_market(response: Response, market: Market) -> None:
     response.headers["Vary"] = ACCEPT_LANGUAGE
 
 
+def show_timings(response: Response, answer: pipeline.Answer) -> None:
+    """Say in a header how long the stages took, as browsers show it: https://www.w3.org/TR/server-timing/."""
+    timings = (f"{name};dur={milliseconds:.1f}" for name, milliseconds in answer.timings_ms.items())
+    response.headers["Server-Timing"] = ", ".join(timings)
+
+
 async def answer_of(
     service: Service,
     owner: str,
@@ -122,16 +129,19 @@ async def answer_of(
     bulk: bool = False,
 ) -> pipeline.Answer:
     """Search as one request asks; raises BadParameter and EmptyBody where it asks for nothing, or for two things."""
-    query, token = parameters.query(market), parameters.token
+    query, token, url = parameters.query(market), parameters.token, parameters.url
     if parameters.cursor is not None:
-        if photo is not None:
-            raise BadParameter("the request has a photo and a cursor; a page needs no photo")
+        if photo is not None or url is not None:
+            raise BadParameter("the request has a photo, or the url of one, and a cursor; a page needs no photo")
         beside = query if parameters.asks_beside_a_cursor else None
         return await service.page(owner, parameters.cursor, parameters.top_k, beside, bulk=bulk)
-    if token is not None and photo is not None:
-        raise BadParameter("the request has a photo and a token; send the one that is to be searched with")
+    given = [name for name, value in (("photo", photo), ("token", token), (URL, url)) if value is not None]
+    if len(given) > 1:
+        raise BadParameter(f"the request has a {given[0]} and a {given[1]}; send the one that is to be searched with")
     if token is not None:
         return await service.search_again(owner, token, query, bulk=bulk)
+    if url is not None:
+        return await service.search_url(owner, url, query, bulk=bulk)
     if photo is None:
         raise EmptyBody(f"the request has no photo; send it as multipart field {FIELD!r}, or alone as the body")
     return await service.search(owner, photo, query, bulk=bulk)

@@ -30,7 +30,7 @@ PATH = "/v1/search:batch"
 MOST_SEARCHES = 16
 AT_ONCE = 4
 """Searches of one request that are in work at a time: the others of it fill no queue."""
-ONE_ONLY = ("token", "cursor")
+ONE_ONLY = ("token", "url", "cursor")
 """Parameters that belong to one search, and so to none of the query string."""
 _PROBLEMS = problems_of(400, 408, 413, 415, 422, 500)
 _BODY = {

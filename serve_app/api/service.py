@@ -83,6 +83,10 @@ class Service(Protocol):
         """Search with a photo that its owner sent before."""
         ...
 
+    async def search_url(self, owner: str, url: str, query: Query, *, bulk: bool = False) -> Answer:
+        """Search with the photo at a URL, within the same deadline; raises what fetching raises."""
+        ...
+
     async def page(self, owner: str, cursor: str, top_k: int, query: Query | None, *, bulk: bool = False) -> Answer:
         """Return the page that a cursor points to; `query` is what is asked for beside it, None for nothing."""
         ...

@@ -55,7 +55,7 @@ class AsyncClient:
         self._http = httpx.AsyncClient(**options(url, key, timeout_s), transport=transport)
 
     async def search(self, photo: bytes | None = None, **given: Unpack[Searched]) -> Answer:
-        """Search with a photo, or with `token`, that of one that was sent before."""
+        """Search with a photo, with `token`, that of one that was sent before, or with `url`, where one is."""
         return read(Answer, await self._send(calls.search(photo, given)))
 
     async def page(self, cursor: str, **shown: Unpack[Shown]) -> Answer:

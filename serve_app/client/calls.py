@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class Searched(Narrowed, total=False):
     """What of the photo is searched, too."""
 
     token: str
+    url: str
     objects: int | Literal["main", "whole", "all"]
     boxes: Sequence[Box]
     box_source: Literal["shopper", "device"]
@@ -93,8 +95,13 @@ def _text(value: Any) -> str:
 
 
 def search(photo: bytes | None, given: Mapping[str, Any]) -> Call:
-    if (photo is None) == ("token" not in given):
-        raise ValueError("a search takes a photo, or the token of one that was sent before")
+    named = {name: value for name, value in given.items() if name in ("token", "url")}
+    if (photo is not None) + len(named) != 1:
+        raise ValueError("a search takes a photo, the token of one that was sent before, or the url of one")
+    if "url" in named:
+        # In the body, because queries are written into logs on the way, and a URL may be signed.
+        params = _params({name: value for name, value in given.items() if name != "url"})
+        return Call("POST", "/v1/search", params, json.dumps(named).encode(), {"Content-Type": "application/json"})
     headers = {} if photo is None else {"Content-Type": "application/octet-stream"}
     return Call("POST", "/v1/search", _params(given), photo, headers)
 

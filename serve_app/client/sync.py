@@ -66,7 +66,7 @@ class Client:
         self._http = httpx.Client(**options(url, key, timeout_s), transport=transport)
 
     def search(self, photo: bytes | None = None, **given: Unpack[Searched]) -> Answer:
-        """Search with a photo, or with `token`, that of one that was sent before."""
+        """Search with a photo, with `token`, that of one that was sent before, or with `url`, where one is."""
         return read(Answer, self._send(calls.search(photo, given)))
 
     def page(self, cursor: str, **shown: Unpack[Shown]) -> Answer:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
+import uuid
 from pathlib import Path
 
 import httpx
@@ -84,9 +86,7 @@ def test_only_a_known_key_gets_in(service, radios):
 
 def test_token_works_at_both_replicas_and_is_its_keys_alone(service, radios):
     found = token(searched(service, SHOP, radios.images[0]))
-    for _ in range(6):
-        again = httpx.post(f"{service.url}/v1/search", params={"token": found}, headers=headers(SHOP), timeout=120)
-        assert token(again) == found
+    assert at_both(service, found) == {(200, "ok")}
     stolen = httpx.post(f"{service.url}/v1/search", params={"token": found}, headers=headers(OTHER), timeout=120)
     assert (stolen.status_code, stolen.json()["code"]) == (410, "photo_expired")
 
@@ -105,12 +105,35 @@ def test_replicas_count_together(service):
     assert refused.headers["RateLimit-Policy"] == '"key";q=30;w=60'
 
 
+def at_both(service: Service, given: str) -> set[tuple[int, str]]:
+    """Search by a token until both replicas have answered, as their log says; returns what they answered."""
+    answers: set[tuple[int, str]] = set()
+    asked: set[str] = set()
+    log = service.data_dir / "logs/shoplens.log"
+
+    def both() -> bool:
+        request_id = uuid.uuid4().hex
+        asked.add(request_id)
+        with httpx.Client(base_url=service.url, headers=headers(SHOP) | {"X-Request-ID": request_id}) as client:
+            again = client.post("/v1/search", params={"token": given, "objects": "whole"}, timeout=120)
+        answers.add((again.status_code, again.json().get("code", "ok")))
+        lines = map(json.loads, log.read_text().rpartition("\n")[0].splitlines())
+        return len({line["process"] for line in lines if line.get("request_id") in asked}) == 2
+
+    wait_until(both, timeout_s=180, what="an answer of each replica")
+    return answers
+
+
 def test_killed_store_keeps_nobody_out(service, radios):
+    lost = token(searched(service, SHOP, radios.images[0]))
     (pid,) = [pid for pid in service.descendants() if _title(pid).startswith(b"ray::ShelfStore")]
     os.kill(pid, signal.SIGKILL)
     codes = {answer.status_code for answer in empty_searches(service, SHOP, 50)}
     assert codes == {400}
     assert searched(service, SHOP, radios.images[0]).status_code == 200
+    assert at_both(service, lost) == {(410, "photo_expired")}
+    found = wait_until(lambda: token(searched(service, SHOP, radios.images[0])), timeout_s=180, what="token")
+    assert at_both(service, found) == {(200, "ok")}
 
 
 def test_key_that_is_taken_out_of_the_file_is_refused_without_a_restart(service, keys_file):

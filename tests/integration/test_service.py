@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scripts.bad_corpus import bad_requests
 from scripts.bad_inputs import Target, is_expected
-from scripts.bad_requests import bad_requests
 from scripts.bad_wire import attacks
 from scripts.measuring import wait_until
 from serve_app.milvus.rendezvous import Files, try_exclusive

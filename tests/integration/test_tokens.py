@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
+import http.server
+import json
 import os
 import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
 
+from scripts.bad_inputs import Target, is_expected
+from scripts.bad_requests import SEARCH
+from scripts.bad_wire import WEB_HOST, hostile_server, hostile_urls
 from scripts.measuring import wait_until
 from serve_app.feedback.files import read_log
 from serve_app.feedback.records import Act, Judged, join
@@ -23,6 +32,10 @@ SETTINGS = {
     "FEEDBACK__ENABLED": "true",
     "FEEDBACK__KEEP_CROPS": "true",
     "FEEDBACK__FLUSH_S": "0.5",
+    "FETCH__SEARCH_HOSTS": json.dumps([WEB_HOST, "127.0.0.1", "localhost"]),
+    "FETCH__ALLOW_PRIVATE": json.dumps([f"{WEB_HOST}/32"]),
+    "FETCH__TIMEOUT_S": "5",
+    "FETCH__ATTEMPTS": "1",
 }
 
 
@@ -78,6 +91,44 @@ def test_every_way_to_send_a_photo_finds_the_same(service, radios):
     alone = httpx.post(url, content=photo, headers={"content-type": "image/jpeg"}, timeout=120)
     in_json = httpx.post(url, json={"image": base64.b64encode(photo).decode()}, timeout=120)
     assert lists(form) == lists(alone) == lists(in_json)
+    with web_server(radios.images[1].parent) as address:
+        by_url = httpx.post(url, json={"url": f"{address}/{quote(radios.images[1].name)}"}, timeout=120)
+    assert lists(by_url) == lists(form)
+    assert by_url.json()["timings_ms"]["fetch"] > 0
+    assert lists(again(service, token=token(by_url))) == lists(form)
+
+
+@contextlib.contextmanager
+def web_server(folder: Path) -> Iterator[str]:
+    """Serve the files of a folder from the one address that searches may fetch from."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer((WEB_HOST, 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{WEB_HOST}:{server.server_port}"
+        server.shutdown()
+
+
+def test_url_of_a_hostile_server_is_answered_and_counted(service, radios):
+    target = Target(service.url)
+    with hostile_server() as address:
+        bad_ones = [bad for bad in hostile_urls(address) if bad.path == SEARCH]
+        answers = {bad.name: (target.send(bad), bad.answers) for bad in bad_ones}
+    assert len(answers) > 15
+    assert {name: answer for name, answer in answers.items() if not is_expected(*answer)} == {}
+    assert service.search(radios.images[0]).status_code == 200
+
+    def counted() -> bool:
+        lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+        names = [line for line in lines if line.startswith("ray_shoplens_requests_total")]
+        return all(any(f'code="{code}"' in line for line in names) for code in ("url_refused", "fetch_timeout"))
+
+    wait_until(counted, timeout_s=TIMEOUT_S, what="count of refused URLs")
+
+
+def test_url_of_a_host_that_no_setting_names_is_refused(service):
+    answer = httpx.post(f"{service.url}/v1/search", params={"url": "http://127.0.0.3/a.jpg"}, timeout=120)
+    assert (answer.status_code, answer.json()["code"]) == (422, "url_refused")
+    assert "fetch.search_hosts" in answer.json()["detail"]
 
 
 def test_given_box_is_searched_alone_and_as_it_is(service, radios):

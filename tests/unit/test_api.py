@@ -20,7 +20,18 @@ from serve_app.api.wire import DEGRADED, SearchAnswer
 from serve_app.callers import make_access
 from serve_app.config import AuthConfig, Config, PageConfig
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source
-from serve_app.errors import DeadlineExceeded, IndexMissing, MilvusUnavailable, NotAnImage, Overloaded, PhotoExpired
+from serve_app.errors import (
+    DeadlineExceeded,
+    FetchFailed,
+    FetchTimeout,
+    IndexMissing,
+    MilvusUnavailable,
+    NotAnImage,
+    Overloaded,
+    PhotoExpired,
+    UrlNotFound,
+    UrlRefused,
+)
 from serve_app.filters import Filter
 from serve_app.keeping import Bounds, ShelfStore
 from serve_app.limiting import Quotas
@@ -83,6 +94,9 @@ class FakeService:
 
     async def search_again(self, owner: str, token: str, query: Query, *, bulk: bool = False) -> Answer:
         return await self.search(owner, token, query, bulk=bulk)
+
+    async def search_url(self, owner: str, url: str, query: Query, *, bulk: bool = False) -> Answer:
+        return await self.search(owner, url, query, bulk=bulk)
 
     async def page(self, owner: str, cursor: str, top_k: int, query: Query | None, *, bulk: bool = False) -> Answer:
         self.owners.append(owner)
@@ -350,6 +364,41 @@ def test_photo_is_searched_again_by_its_token():
     assert service.searches == [("t-1", Query(top_k=3))] * 2
 
 
+def test_photo_is_searched_by_its_url():
+    service, url = FakeService(), "https://images.example.com/a.jpg?size=2&name=b"
+    assert request(service, "POST", "/v1/search", params={"url": url, "top_k": 3}).is_success
+    assert request(service, "POST", "/v1/search", json={"url": url, "top_k": 3}).is_success
+    assert service.searches == [(url, Query(top_k=3))] * 2
+
+
+@pytest.mark.parametrize("beside", [{"image": "cGhvdG8="}, {"token": "t-1"}, {"cursor": "c-1"}])
+def test_url_beside_another_photo_is_refused(beside):
+    response = request(FakeService(), "POST", "/v1/search", json={"url": "https://a/b.jpg", **beside})
+    assert code(response) == (422, "bad_parameter")
+    assert "url" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (UrlRefused("no"), (422, "url_refused")),
+        (UrlNotFound("no"), (422, "not_found")),
+        (FetchFailed("no").after(1), (502, "fetch_failed")),
+        (FetchTimeout("no").after(1), (504, "fetch_timeout")),
+    ],
+)
+def test_url_that_can_not_be_had_is_a_problem_and_counted(error, expected):
+    service = FakeService(error)
+    response = request(service, "POST", "/v1/search", json={"url": "https://a/b.jpg"})
+    assert (code(response), service.counted) == (expected, [expected[1]])
+    assert ("retry-after" in response.headers) == (error.retry_after_s is not None)
+
+
+def test_answer_tells_in_a_header_how_long_its_stages_took():
+    header = search(FakeService()).headers["server-timing"]
+    assert header == "decode;dur=1.0, detect;dur=2.0, embed;dur=3.0, search;dur=4.0, total;dur=10.0"
+
+
 def test_page_is_asked_for_by_its_cursor_alone():
     service = FakeService()
     assert request(service, "POST", "/v1/search?cursor=c-1&top_k=3").is_success
@@ -576,12 +625,12 @@ def test_description_names_photo_parameters_and_problems():
     operation = request(FakeService(), "GET", "/openapi.json").json()["paths"]["/v1/search"]["post"]
     assert "photo" in operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {
-        "token", "cursor", "top_k", "objects", "box", "box_source", "category", "price_min", "price_max", "currency",
-        "language",
+        "token", "url", "cursor", "top_k", "objects", "box", "box_source", "category", "price_min", "price_max",
+        "currency", "language",
         "in_stock", "attr.NAME", "group_by", "sort", "facets", "min_score", "consistency",
     }  # fmt: skip
     assert "image" in operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
-    assert {"200", "400", "410", "413", "415", "422", "429", "503", "504"} <= set(operation["responses"])
+    assert {"200", "400", "410", "413", "415", "422", "429", "502", "503", "504"} <= set(operation["responses"])
 
 
 @pytest.mark.parametrize("name", list(REQUESTS))

@@ -7,13 +7,17 @@ from collections.abc import Iterable
 import httpx
 import pytest
 
+from scripts.bad_corpus import MAKERS
 from scripts.bad_photos import MAKERS as PHOTO_MAKERS
-from scripts.bad_requests import MAKERS, REFUSED_URLS, UNREADABLE_URLS, BadRequest
+from scripts.bad_requests import BadRequest
+from scripts.bad_urls import NAMED_HOSTS, REFUSED_URLS, UNREADABLE_URLS, product_urls
 from serve_app.api.app import create_app
 from serve_app.config import FetchConfig
+from serve_app.domain import Terms
 from serve_app.errors import FetchFailed, PhotoExpired, ShoplensError, UnknownImage, UnknownProduct, UrlRefused
 from serve_app.fetching import Fetcher
 from serve_app.images import decode
+from serve_app.photo_urls import PhotoUrls
 from tests.unit.test_inference_api import ModelService
 from tests.unit.test_writing_api import WritingService
 
@@ -34,6 +38,14 @@ class OpenService(ModelService, WritingService):
 
     async def search_again(self, owner, token, query, *, bulk=False):
         raise PhotoExpired("it is gone")
+
+    async def search_url(self, owner, url, query, *, bulk=False):
+        photos = PhotoUrls(FetchConfig(search_hosts=NAMED_HOSTS, attempts=1, connect_timeout_s=1), self.max_body_bytes)
+        try:
+            photo = await photos.photo(url, Terms.within(20))
+        finally:
+            await photos.close()
+        return await super().search(owner, photo, query, bulk=bulk)
 
     async def page(self, owner, cursor, top_k, query, *, bulk=False):
         raise PhotoExpired("it is gone")
@@ -76,7 +88,7 @@ async def answer(client: httpx.AsyncClient, bad: BadRequest) -> tuple[int, str]:
     return response.status_code, problem["code"]
 
 
-@pytest.mark.parametrize("maker", [each for each in MAKERS if each.__name__ != "_urls"], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("maker", [each for each in MAKERS if each is not product_urls], ids=lambda each: each.__name__)
 def test_bad_request_is_answered_by_its_code(maker):
     answers = asyncio.run(answered(maker()))
     assert {name: answer for name, answer in answers.items() if answer[0] not in answer[1]} == {}

@@ -144,12 +144,19 @@ async def test_further_products_of_a_list_are_read_page_by_page():
         assert [each.product_id async for each in other.further(found)] == ["208", "208"]
 
 
-async def test_search_takes_a_photo_or_a_token(ask):
+async def test_search_takes_a_photo_or_a_token_or_a_url(ask):
     client, seen = ask(answered())
-    for arguments in ((), (b"photo",)):
-        with pytest.raises(ValueError, match="or the token"):
-            await client.search(*arguments, **({"token": "t"} if arguments else {}))
+    given = [((), {}), ((b"photo",), {"token": "t"}), ((b"photo",), {"url": "u"}), ((), {"token": "t", "url": "u"})]
+    for arguments, named in given:
+        with pytest.raises(ValueError, match="or the url"):
+            await client.search(*arguments, **named)
     assert seen == []
+
+
+async def test_url_of_a_photo_stands_in_no_query(ask):
+    client, seen = ask(answered())
+    await client.search(url="https://a/b.jpg?signature=c", top_k=3)
+    assert (seen[0].url.query, json.loads(seen[0].content)) == (b"top_k=3", {"url": "https://a/b.jpg?signature=c"})
 
 
 async def test_busy_service_is_asked_again_when_it_says(ask):
@@ -321,13 +328,15 @@ async def test_every_parameter_is_taken_by_the_service():
         "min_score": 0.25,
         "consistency": "strong",
     }
-    assert Searched.__optional_keys__ - given.keys() == {"token"}
+    assert Searched.__optional_keys__ - given.keys() == {"token", "url"}
     async with of_service(service) as client:
         await client.search(b"photo", **given)
         await client.search(token="t-1", **given)
+        await client.search(url="https://a/b.jpg?signature=c", **given)
         await client.page("c-1", top_k=5)
-    (photo, query), (token, again) = service.searches
-    assert (photo, token, query) == (b"photo", "t-1", again)
+    (photo, query), (token, again), (url, third) = service.searches
+    assert (photo, token, url) == (b"photo", "t-1", "https://a/b.jpg?signature=c")
+    assert query == again == third
     assert service.pages == [("c-1", 5, None)]
     assert query.wanted.prices[0] == PriceRange("EUR", 150, 2000)
     assert query == Query(

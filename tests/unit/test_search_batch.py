@@ -45,6 +45,12 @@ def test_parameters_of_the_query_string_hold_for_all():
     assert found[1]["problem"]["code"] == "bad_parameter"
 
 
+def test_photo_may_be_named_by_its_url():
+    service = FakeService()
+    assert searched(service, {"url": "https://a/b.jpg"}).json()["searches"][0]["problem"] is None
+    assert service.searches == [("https://a/b.jpg", Query())]
+
+
 def test_search_that_is_refused_says_when_to_come_back():
     (found,) = searched(FakeService(Overloaded("full")), PHOTO).json()["searches"]
     assert (found["problem"]["status"], found["problem"]["retry_after_ms"]) == (429, 1000)
@@ -75,7 +81,7 @@ def test_body_that_is_none_is_refused(body):
     assert code(request(FakeService(), "POST", "/v1/search:batch", json=body)) == (422, "bad_parameter")
 
 
-@pytest.mark.parametrize("query", ["token=t-1", "cursor=c-1", "top_k=0", "colour=red"])
+@pytest.mark.parametrize("query", ["token=t-1", "url=http://a/b.jpg", "cursor=c-1", "top_k=0", "colour=red"])
 def test_parameter_that_can_not_hold_for_all_is_refused(query):
     assert code(searched(FakeService(), PHOTO, query=f"?{query}")) == (422, "bad_parameter")
 

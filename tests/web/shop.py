@@ -21,7 +21,7 @@ from serve_app.api.service import IndexView
 from serve_app.callers import Access, make_access
 from serve_app.config import Config, PageConfig
 from serve_app.domain import WHOLE_BOX, Box, Detection, Hit, Source, StoredView
-from serve_app.errors import NotAnImage, PhotoExpired, UnknownProduct
+from serve_app.errors import NotAnImage, PhotoExpired, UnknownProduct, UrlRefused
 from serve_app.keeping import Bounds, ShelfStore
 from serve_app.limiting import Quotas
 from serve_app.market import Markets
@@ -178,6 +178,9 @@ class Shop:
         if token not in self.tokens:
             raise PhotoExpired("the photo is gone")
         return self._answer(token, query)
+
+    async def search_url(self, owner: str, url: str, query: Query, *, bulk: bool = False) -> Answer:
+        raise UrlRefused("the page sends photos, and no URLs")
 
     async def page(self, owner: str, cursor: str, top_k: int, query: Query | None, *, bulk: bool = False) -> Answer:
         await self._think()
