@@ -93,9 +93,10 @@ def run(arguments: argparse.Namespace, data_dir: Path, console: Console) -> Repo
     }
     report = Report("bench_backends", settings)
     reference = Reference(config, compared, calibration)
-    refused = _compile(config, reference, report, console)
+    wanted = [each for each in WANTED if each[1] in arguments.precisions]
+    refused = _compile(config, wanted, reference, report, console)
     photos = [path.read_bytes() for path in compared[: arguments.measured]]
-    sides = _sides(config, refused)
+    sides = _sides(config, wanted, refused)
     measured = _take_turns(sides, photos, arguments.rounds, console)
     _summarise(report, measured, _work(config, photos), _peak_gflops(arguments.threads))
     return report
@@ -113,10 +114,12 @@ def _with(config: Config, stage: Stage, backend: str, precision: str) -> Config:
     return config.model_copy(update={stage: own})
 
 
-def _compile(config: Config, reference: Reference, report: Report, console: Console) -> set[tuple[str, str, str]]:
+def _compile(
+    config: Config, networks: Sequence[tuple[str, str]], reference: Reference, report: Report, console: Console
+) -> set[tuple[str, str, str]]:
     """Make what is missing, show its parity, and return what was refused."""
     refused = set()
-    for backend, precision in WANTED:
+    for backend, precision in networks:
         for stage in get_args(Stage):
             wanted = Wanted(stage, backend, precision)  # type: ignore[arg-type]
             if not installed(backend):  # type: ignore[arg-type]
@@ -145,9 +148,9 @@ def _parity(made: Made) -> dict[str, Any]:
     }
 
 
-def _sides(config: Config, refused: set[tuple[str, str, str]]) -> list[Side]:
+def _sides(config: Config, wanted: Sequence[tuple[str, str]], refused: set[tuple[str, str, str]]) -> list[Side]:
     sides = [_side(TORCH, config)]
-    for backend, precision in WANTED:
+    for backend, precision in wanted:
         own = config
         names = []
         for stage in get_args(Stage):
@@ -278,6 +281,8 @@ def _summarise(
                 kind = "fp32" if name.endswith(" fp32") else "bf16 or int8"
                 best[kind] = max(best[kind], ratio)
     for kind, goal in GOALS.items():
+        if not best[kind]:
+            continue
         report.goals.append(Goal(f"end to end, best with {kind} to torch", best[kind], goal, "higher"))
 
 
@@ -304,6 +309,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help="keeps what was compiled, for other runs")
     parser.add_argument("--threads", type=int, default=cores(), help="threads of each side (default: %(default)s)")
     parser.add_argument("--measured", type=int, default=48, help="photos of each turn (default: %(default)s)")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=["fp32", "bf16", "int8"],
+        default=["fp32", "bf16", "int8"],
+        help="what is made and measured (default: all)",
+    )
     parser.add_argument("--quick", action="store_true", help="three rounds instead of nine")
     parser.add_argument("--plot", type=Path, help="write a plot to this file (.png or .svg)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")

