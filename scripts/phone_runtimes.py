@@ -29,7 +29,7 @@ def network(weights: Path, *, one_to_one: bool) -> Find:
     """Return the network itself with one of its heads: what an export is compared with."""
     import torch
 
-    from serve_app.detector import load_network
+    from serve_app.yolo import load_network
 
     torch.set_num_threads(THREADS)
     model = load_network(weights, one_to_one=one_to_one)

@@ -20,8 +20,8 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from scripts.training_photos import Photos
+from serve_app.backbone import STAGE_WIDTHS, Backbone, load_backbone, pool, to_batch
 from serve_app.domain import Pixels
-from serve_app.embedder import STAGE_WIDTHS, Backbone, load_backbone, pool, to_batch
 from serve_app.images import PREPROCESSING_VERSION
 from serve_app.weights.loader import BACKBONE_SHA256, embedder_files
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from serve_app.detector import set_switches
 from serve_app.errors import BadConfig
+from serve_app.yolo import set_switches
 
 ASKED, KEPT, DONE = "asked.json", "last.pt", "detector.pt"
 FONTS = ("Arial.ttf", "Arial.Unicode.ttf")

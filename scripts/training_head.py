@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from scripts.training_cache import POOLED
 from scripts.training_photos import Names
+from serve_app.backbone import POOLINGS, STAGE_WIDTHS, Head
 from serve_app.domain import EMBEDDING_DIM
-from serve_app.embedder import POOLINGS, STAGE_WIDTHS, Head
 
 STAGES = (1, 2, 3, 4)
 SCALE = 0.02

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scripts.training_head import Recipe, Set, frozen, projection, select, unprojected
 from scripts.training_photos import FOLDS, Luma, Photos, Radios
-from serve_app.embedder import Head, load_head
+from serve_app.backbone import Head, load_head
 from serve_app.weights.loader import ARCHITECTURE, EmbedderFiles, embedder_files
 
 Mask = npt.NDArray[np.bool_]

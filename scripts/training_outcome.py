@@ -13,7 +13,7 @@ from scripts.measuring import Goal
 from scripts.training_cache import POOLED
 from scripts.training_heads import Features, Heads, Part, categories, embed, everything, folds
 from scripts.training_protocol import Floats, Ranks, joined, luma_ranks, radio_ranks
-from serve_app.embedder import STAGE_WIDTHS
+from serve_app.backbone import STAGE_WIDTHS
 
 LAST, THIRD, HEAD = "last stage, average, 2048", "third stage, average + GeM, 2048", "head, 256"
 UNSEEN_STYLES, UNSEEN_CATEGORIES = "luma, unseen styles", "luma, unseen categories"

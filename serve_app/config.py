@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import yaml
 from pydantic import (
@@ -38,6 +38,15 @@ IMPORTED: Final = "imported"
 """Stands for the folders that this data directory's imports read from."""
 
 Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+Stage = Literal["detector", "embedder"]
+Compiler = Literal["openvino", "onnxruntime"]
+"""What runs networks that `shoplens weights compile` made; each is a package, and an extra of the same name."""
+Precision = Literal["fp32", "bf16", "int8"]
+PRECISIONS: Final[Mapping[Compiler, tuple[Precision, ...]]] = {
+    "openvino": ("fp32", "bf16", "int8"),
+    "onnxruntime": ("fp32", "int8"),
+}
+"""ONNX Runtime has no bf16 kernels for CPUs."""
 
 
 def _ip_address(text: str) -> str:
@@ -47,6 +56,14 @@ def _ip_address(text: str) -> str:
 
 
 IpAddress = Annotated[str, AfterValidator(_ip_address)]
+
+
+def precisions_of(backend: str) -> tuple[Precision, ...]:
+    """Return what a stage's backend can compute with."""
+    if backend == "auto":
+        every: tuple[Precision, ...] = get_args(Precision)
+        return every
+    return next((known for name, known in PRECISIONS.items() if name == backend), ("fp32",))
 
 
 class Section(BaseModel):
@@ -94,6 +111,14 @@ class StageConfig(Section):
 
 class ModelStageConfig(StageConfig):
     device: Device = Field("cpu", description="`cpu` or `cuda`; a GPU that is asked for and missing is an error")
+    backend: Literal["auto", "torch", Compiler] = Field(
+        "auto",
+        description="what runs the model: `torch`; on CPUs also `openvino` or `onnxruntime`, once `shoplens weights "
+        "compile` has made it; `auto`: the faster one that it made here, else `torch`",
+    )
+    precision: Precision = Field(
+        "fp32", description="numbers that a compiled model computes with: `fp32`, `bf16` or `int8`"
+    )
     threads: int = Field(1, ge=1, description="CPU threads the model computes with")
     max_batch: int = Field(8, ge=1, description="most crops (embedder) or photos (detector) in one batch")
     max_queued_items: int = Field(1024, ge=1, description="crops or photos that wait for the model; more are refused")
@@ -102,6 +127,14 @@ class ModelStageConfig(StageConfig):
     def _uses_its_gpu(self) -> Self:
         if self.num_gpus and self.device == "cpu":
             raise ValueError("num_gpus gives this stage a GPU, but its device is cpu; set device: cuda, or num_gpus: 0")
+        return self
+
+    @model_validator(mode="after")
+    def _can_compute_so(self) -> Self:
+        if self.backend in PRECISIONS and self.device != "cpu":
+            raise ValueError(f"{self.backend} runs on CPUs; set device: cpu, or backend: torch")
+        if self.precision not in precisions_of(self.backend):
+            raise ValueError(f"{self.backend} does not compute with {self.precision}; set another backend or precision")
         return self
 
 

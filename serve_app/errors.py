@@ -271,6 +271,12 @@ class ExportFailed(SetupError):
     code = "export_failed"
 
 
+class ParityMissed(SetupError):
+    """A compiled network is not near enough to PyTorch's to be used."""
+
+    code = "parity_missed"
+
+
 class BadManifest(SetupError):
     code = "bad_manifest"
 

@@ -160,7 +160,7 @@ def _size(path: Path) -> int:
 
 def _export(weights: Path, kind: Format, side_px: int) -> None:
     """Export beside the weights, and leave the result there; raises whatever the converter raises."""
-    from serve_app.detector import set_switches
+    from serve_app.yolo import set_switches
 
     set_switches(weights)
     from ultralytics.models.yolo.model import YOLO

@@ -21,6 +21,7 @@ from serve_app.errors import DeadlineExceeded
 from serve_app.images import cut_all, decode, picture_hash
 from serve_app.objects import Focus, choose_objects, import_views, query_boxes
 from serve_app.pipeline import Embedded, ImageViews, Sighting
+from serve_app.runtimes.chosen import runtime_for
 from serve_app.weights.chosen import detector_sha256, head_of
 
 
@@ -164,6 +165,7 @@ def load_detector(config: Config, watcher: Watcher = UNWATCHED) -> BatchedDetect
         threads=own.threads,
         side_px=own.side_px,
         min_confidence=own.min_confidence,
+        runtime=runtime_for(config, "detector"),
     )
     model.warm_up()
     return BatchedDetector(
@@ -181,6 +183,7 @@ def load_embedder(config: Config, watcher: Watcher = UNWATCHED) -> BatchedEmbedd
     from serve_app.embedder import ResNetEmbedder
 
     own = config.embedder
-    model = ResNetEmbedder(device=own.device, threads=own.threads, head=head_of(config))
+    runtime = runtime_for(config, "embedder")
+    model = ResNetEmbedder(device=own.device, threads=own.threads, head=head_of(config), runtime=runtime)
     model.warm_up()
     return BatchedEmbedder(model, own, watcher=watcher)

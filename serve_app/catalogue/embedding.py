@@ -16,6 +16,7 @@ from serve_app.domain import Crops, Detection, Embeddings, Photo, View
 from serve_app.errors import BadWeights
 from serve_app.images import cut_all
 from serve_app.objects import import_views
+from serve_app.runtimes.chosen import runtime_for
 from serve_app.weights.chosen import detector_sha256, head_of
 
 
@@ -59,8 +60,14 @@ def load_models(config: Config, fingerprint: str) -> Models:
             threads=options.threads,
             side_px=config.detector.side_px,
             min_confidence=config.detector.min_confidence,
+            runtime=runtime_for(config, "detector", options.device),
         )
-    embedder = ResNetEmbedder(device=options.device, threads=options.threads, head=head_of(config))
+    embedder = ResNetEmbedder(
+        device=options.device,
+        threads=options.threads,
+        head=head_of(config),
+        runtime=runtime_for(config, "embedder", options.device),
+    )
     if embedder.fingerprint != fingerprint:
         raise BadWeights(f"this worker has the model {embedder.fingerprint}, the import is for {fingerprint}")
     return Models(detector, embedder)

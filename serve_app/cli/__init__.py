@@ -251,6 +251,37 @@ def export(
     export_weights(settings, kind, output or settings.data_dir / "phones", console())
 
 
+@weights_app.command(name="compile")
+def compile_(
+    photos: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of photos, with all below it, that faster networks are compared on with PyTorch's: a few "
+            "hundred of what shoppers send and of the catalogue.",
+            exists=True,
+            file_okay=False,
+        ),
+    ],
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="openvino or onnxruntime; default: those that are installed.")
+    ] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32, bf16 or int8; default: fp32.")] = None,
+    stage: Annotated[list[str] | None, typer.Option(help="detector or embedder; default: both.")] = None,
+) -> None:
+    """Make networks that this machine's CPU runs faster than PyTorch, once.
+
+    Each is kept only if it finds the same boxes and embeddings as PyTorch on the photos. A service that starts
+    afterwards uses them (`detector.backend`, `embedder.backend`). Needs the extra `openvino` or `onnxruntime`. Example:
+
+        shoplens weights compile --photos photos/
+    """
+    from serve_app.cli.compiling import compile_weights
+
+    compile_weights(load_config(config, data_dir=data_dir), photos, backend, precision, stage, console())
+
+
 def main() -> None:
     """Run the command line; errors of ours end in one line and an exit code, without a traceback."""
     try:

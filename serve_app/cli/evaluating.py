@@ -17,7 +17,7 @@ from rich.progress import Progress
 from serve_app.calibration import Curve, read_curve
 from serve_app.catalogue.formats import IMAGE_SUFFIXES
 from serve_app.cli.evaluation_tables import show
-from serve_app.cli.local import milvus_uri, need_detector_weights
+from serve_app.cli.local import milvus_uri, need_models
 from serve_app.config import Config
 from serve_app.errors import BadInput, BadParameter
 from serve_app.evaluation import live, offline
@@ -82,7 +82,7 @@ def evaluate_search(config: Config, options: Options, console: Console) -> None:
     options.check()
     stored = read_curve(options.curve) if options.curve else None
     if not options.url:
-        need_detector_weights(config)
+        need_models(config)
     gallery, problems = read_gallery(options.catalogue)
     asked = _questions(options, gallery)
     unusable = [Unusable(each.image, each.reason) for each in problems]
@@ -101,7 +101,7 @@ def evaluate_search(config: Config, options: Options, console: Console) -> None:
 def compare_models(config: Config, options: Options, console: Console) -> Outcome:
     """Let two models answer the same photos in this process, and return how the second differs; nothing is shown."""
     options.check()
-    need_detector_weights(config)
+    need_models(config)
     gallery, _ = read_gallery(options.catalogue)
     asked = _questions(options, gallery)
     with Photos(config) as photos:
@@ -120,7 +120,7 @@ def evaluate_index(
     """Compare the index of the settings' model with exact search over its rows."""
     from serve_app.evaluation.indexed import read_index, run_both
 
-    need_detector_weights(config)
+    need_models(config)
     with milvus_uri(config, console) as uri, Memory(config.data_dir / MEMORY_FILE) as memory, Photos(config) as photos:
         own = models(config, None, memory)
         with _told(console, "reading the index", None) as told:

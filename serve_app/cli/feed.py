@@ -19,7 +19,7 @@ from serve_app.catalogue.feed import Batch, Source, follow, stopped_by_signals
 from serve_app.catalogue.reading import scheme_of
 from serve_app.catalogue.refused import RefusedEvents
 from serve_app.catalogue.report import Status
-from serve_app.cli.local import milvus_uri, need_detector_weights
+from serve_app.cli.local import milvus_uri, need_models
 from serve_app.collection import STAMP
 from serve_app.config import Config
 from serve_app.errors import BadConfig, BadManifest
@@ -90,7 +90,7 @@ def follow_feed(config: Config, options: Options, console: Console) -> None:
     """
     from serve_app.catalogue.feed_driver import opened
 
-    need_detector_weights(config)
+    need_models(config, config.importing.device)
     now = datetime.now(UTC)
     base = options.base or _base(options.source)
     is_named = options.base or options.source not in (STANDARD_INPUT, KAFKA)

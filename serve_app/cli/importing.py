@@ -18,7 +18,7 @@ from serve_app.catalogue import past, quarantine, reading
 from serve_app.catalogue.manifest import count
 from serve_app.catalogue.quarantine import Quarantine
 from serve_app.catalogue.report import Report, Status, Summary
-from serve_app.cli.local import milvus_uri, need_detector_weights, set_ray_environment
+from serve_app.cli.local import milvus_uri, need_models, set_ray_environment
 from serve_app.collection import STAMP
 from serve_app.config import Config
 from serve_app.errors import BadConfig, BadManifest, TooManyProblems
@@ -65,7 +65,7 @@ def import_catalogue(config: Config, options: Options, console: Console) -> Summ
         name = options.manifest or ""
         manifest, base = reading.local_copy(name, folder, config), reading.base_of(name)
     total = count(manifest)
-    need_detector_weights(config)
+    need_models(config, config.importing.device)
     if config.milvus.uri is None and total > LOCAL_IMAGES:
         console.print(
             f"{total:,} images are many for the local index, which is meant for about {LOCAL_IMAGES:,}; "

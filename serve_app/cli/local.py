@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 from rich.console import Console
 
-from serve_app.config import Config
+from serve_app.config import Config, Stage
 from serve_app.errors import BadWeights
 from serve_app.ray_environment import LAPTOP
+from serve_app.runtimes.chosen import runtime_for
 
 
 @contextmanager
@@ -28,6 +30,13 @@ def milvus_uri(config: Config, console: Console) -> Iterator[str]:
         yield uri
     finally:
         local.close()
+
+
+def need_models(config: Config, device: str | None = None) -> None:
+    """Raise BadWeights or BadConfig, with the command that mends it, where a model can't be run for want of a file."""
+    need_detector_weights(config)
+    for stage in get_args(Stage):
+        runtime_for(config, stage, device)
 
 
 def need_detector_weights(config: Config) -> None:

@@ -83,7 +83,7 @@ def register(
     console: Console,
 ) -> None:
     """Add an entry, once the head is known to load and the rest to be of it."""
-    from serve_app.embedder import load_head
+    from serve_app.backbone import load_head
 
     files = embedder_files(head)
     model = fingerprint(files)

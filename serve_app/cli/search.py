@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from serve_app.api.wire import ObjectWire, search_answer
-from serve_app.cli.local import milvus_uri, need_detector_weights
+from serve_app.cli.local import milvus_uri, need_models
 from serve_app.config import Config
 from serve_app.errors import BadInput, IndexMissing
 from serve_app.market import Market
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def search_photo(config: Config, photo: Path, query: Query, market: Market, console: Console, *, as_json: bool) -> None:
     """Search with one photo and print the products as a market's shoppers see them."""
     data = _read(photo)
-    need_detector_weights(config)
+    need_models(config)
     with milvus_uri(config, console) as uri:
         answer = search_answer(asyncio.run(_search(config, uri, data, query, console)), uuid.uuid4().hex, market)
     if as_json:

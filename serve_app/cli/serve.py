@@ -12,7 +12,7 @@ import httpx
 from rich.console import Console
 
 from serve_app.callers import make_access
-from serve_app.cli.local import milvus_uri, need_detector_weights, set_ray_environment
+from serve_app.cli.local import milvus_uri, need_models, set_ray_environment
 from serve_app.config import IMPORTED, Config
 from serve_app.errors import BadConfig
 from serve_app.telemetry import LOG_FILE
@@ -24,7 +24,7 @@ POLL_S = 0.2
 def serve(config: Config, console: Console) -> None:
     """Serve on this machine until SIGINT or SIGTERM."""
     make_access(config)
-    need_detector_weights(config)
+    need_models(config)
     _check_port(config.http.host, config.http.port, "--port")
     _check_port(config.http.host, config.http.metrics_port, "http.metrics_port")
     set_ray_environment()

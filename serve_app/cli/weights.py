@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Column, Table
 
-from serve_app.config import Config
+from serve_app.config import PRECISIONS, Config, Stage
 from serve_app.errors import BadConfig, BadWeights
 from serve_app.exporting import export_detector
+from serve_app.runtimes.artefacts import COMPILED, installed, key_of, read
+from serve_app.runtimes.chosen import runtime_for
 from serve_app.weights.chosen import detector_sha256, head_of
 from serve_app.weights.fetching import fetch_detector
 from serve_app.weights.formats import Format
@@ -29,6 +33,23 @@ def fetch_weights(config: Config, console: Console) -> None:
     with console.status("fetching …") as status:
         fetched = fetch_detector(path, lambda text: status.update(text + " …"))
     console.print(f"{path} {'fetched' if fetched else 'is there'}, sha256 {sha256[:12]}… checked")
+
+
+def _show_compiled(config: Config, console: Console) -> None:
+    """Print which compiled networks this machine can run, if any, and which each stage does."""
+    table = Table("compiled", "ms", "photos compared", "made", box=None, pad_edge=False)
+    for stage, (backend, precisions) in product(get_args(Stage), PRECISIONS.items()):
+        for precision in precisions if installed(backend) else ():
+            description = read(config.data_dir / COMPILED / key_of(config, stage, backend, precision).folder)
+            if description is not None:
+                row = (f"{description.ms_per_item:.1f}", str(description.photos), description.made[:19])
+                table.add_row(f"{stage}, {backend}, {precision}", *row)
+    if not table.row_count:
+        return
+    console.print(table)
+    for stage in get_args(Stage):
+        chosen = runtime_for(config, stage)
+        console.print(f"The {stage} runs on {chosen.backend}, {chosen.precision}.")
 
 
 def export_weights(config: Config, kind: Format, folder: Path, console: Console) -> None:
@@ -66,5 +87,6 @@ def show_weights(config: Config, console: Console) -> None:
         table.add_row(str(path), sha256[:12], state)
     console.print(table)
     console.print(f"The embedder's fingerprint is {fingerprint(files)}.")
+    _show_compiled(config, console)
     if broken:
         raise BadWeights("`shoplens weights fetch` gets the detector's weights; the embedder's come with the package")

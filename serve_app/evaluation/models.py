@@ -20,6 +20,8 @@ from serve_app.evaluation.remembering import (
     RememberedEmbedder,
 )
 from serve_app.images import PREPROCESSING_VERSION
+from serve_app.runtimes.chosen import runtime_for
+from serve_app.runtimes.runtime import TORCH, Runtime
 from serve_app.weights.chosen import detector_sha256, head_of
 from serve_app.weights.loader import BACKBONE_SHA256, embedder_files, fingerprint
 from serve_app.weights.registry import HEAD
@@ -46,12 +48,14 @@ def models(config: Config, named: str | None, memory: Memory) -> Models:
     None that of the settings. Raises BadWeights where there is no such file.
     """
     own = config.detector
-    detector = f"{detector_sha256(config)[:12]}/{PREPROCESSING_VERSION}/{own.side_px}/{own.min_confidence}"
-    name, model, load = _embedder(config, named)
+    runtime = runtime_for(config, "detector")
+    weights = f"{detector_sha256(config)[:12]}/{PREPROCESSING_VERSION}"
+    detector = f"{weights}/{own.side_px}/{own.min_confidence}{_suffix(runtime)}"
+    name, model, load, suffix = _embedder(config, named)
     return Models(
         name,
-        RememberedDetector(lambda: _load_detector(config), memory, detector),
-        RememberedEmbedder(load, memory, model),
+        RememberedDetector(lambda: _load_detector(config, runtime), memory, detector),
+        RememberedEmbedder(load, memory, model, suffix),
     )
 
 
@@ -70,26 +74,34 @@ class Histogram:
         return np.stack(rows).astype(np.float32)
 
 
-def _embedder(config: Config, named: str | None) -> tuple[str, str, Callable[[], EmbedderModel]]:
-    """Return a name for people, a fingerprint, and how it is loaded."""
+def _embedder(config: Config, named: str | None) -> tuple[str, str, Callable[[], EmbedderModel], str]:
+    """Return a name for people, a fingerprint, how it is loaded, and what else is remembered apart."""
     own = config.embedder
     if named == HSV:
-        return "HSV histogram", _short(f"{HSV}/{HSV_BINS}/{PREPROCESSING_VERSION}"), Histogram
+        return "HSV histogram", _short(f"{HSV}/{HSV_BINS}/{PREPROCESSING_VERSION}"), Histogram, ""
     if named == IMAGENET:
         model = _short(f"{IMAGENET}/{BACKBONE_SHA256}/{PREPROCESSING_VERSION}")
-        return "ImageNet, 2,048 numbers", model, lambda: _load_frozen(own.device, own.threads)
+        return "ImageNet, 2,048 numbers", model, lambda: _load_frozen(own.device, own.threads), ""
     head = Path(named) if named is not None else head_of(config)
     if head is not None and not head.is_file():
         raise BadWeights(f"there is no head {head}; give a safetensors file, `{IMAGENET}` or `{HSV}`")
     name = "starter" if head is None else head.parent.name if head.name == HEAD else head.stem
-    return name, fingerprint(embedder_files(head)), lambda: _load_embedder(own.device, own.threads, head)
+    # Another head than that of the settings was not compiled.
+    runtime = runtime_for(config, "embedder") if named is None else TORCH
+    model = fingerprint(embedder_files(head))
+    return name, model, lambda: _load_embedder(own.device, own.threads, head, runtime), _suffix(runtime)
 
 
 def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _load_detector(config: Config) -> DetectorModel:
+def _suffix(runtime: Runtime) -> str:
+    """Keep what another runtime says apart from what PyTorch says: near is not the same."""
+    return "" if runtime == TORCH else f"/{runtime.backend}/{runtime.precision}"
+
+
+def _load_detector(config: Config, runtime: Runtime) -> DetectorModel:
     from serve_app.detector import YoloDetector
 
     own = config.detector
@@ -100,16 +112,17 @@ def _load_detector(config: Config) -> DetectorModel:
         threads=own.threads,
         side_px=own.side_px,
         min_confidence=own.min_confidence,
+        runtime=runtime,
     )
 
 
-def _load_embedder(device: str, threads: int, head: Path | None) -> EmbedderModel:
+def _load_embedder(device: str, threads: int, head: Path | None, runtime: Runtime) -> EmbedderModel:
     from serve_app.embedder import ResNetEmbedder
 
-    return ResNetEmbedder(device=device, threads=threads, head=head)
+    return ResNetEmbedder(device=device, threads=threads, head=head, runtime=runtime)
 
 
 def _load_frozen(device: str, threads: int) -> EmbedderModel:
-    from serve_app.embedder import FrozenEmbedder
+    from serve_app.backbone import FrozenEmbedder
 
     return FrozenEmbedder(device=device, threads=threads)

@@ -98,15 +98,16 @@ class RememberedDetector:
 class RememberedEmbedder:
     """Embed crops, asking the model only about those it has not seen."""
 
-    def __init__(self, load: Callable[[], EmbedderModel], memory: Memory, fingerprint: str) -> None:
-        """`load` is called when the first crop is new."""
+    def __init__(self, load: Callable[[], EmbedderModel], memory: Memory, fingerprint: str, suffix: str = "") -> None:
+        """`load` is called when the first crop is new; `suffix` keeps apart what one model says in several ways."""
         self.fingerprint = fingerprint
+        self._model_key = fingerprint + suffix
         self._load = load
         self._memory = memory
         self._model: EmbedderModel | None = None
 
     def embed(self, crops: Crops) -> Embeddings:
-        keys = [f"embedder/{self.fingerprint}/{digest(crop)}" for crop in crops]
+        keys = [f"embedder/{self._model_key}/{digest(crop)}" for crop in crops]
         known = self._memory.get(keys)
         new = [i for i, key in enumerate(keys) if key not in known]
         if new:

@@ -6,8 +6,9 @@ import torch
 from safetensors.numpy import save_file
 from torchvision.models import resnet50
 
+from serve_app.backbone import Backbone, to_batch
 from serve_app.domain import WHOLE_BOX, Box
-from serve_app.embedder import Backbone, ResNetEmbedder, to_batch
+from serve_app.embedder import ResNetEmbedder
 from serve_app.errors import BadWeights
 from serve_app.images import cut, decode
 from serve_app.resnet import ResNet50

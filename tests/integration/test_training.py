@@ -12,7 +12,7 @@ from scripts.training_cache import POOLED, WIDTH, Cache, Copy
 from scripts.training_head import Recipe, Set, frozen, main_directions, projection, scaled_down, select, unprojected
 from scripts.training_heads import save
 from scripts.training_photos import Photos
-from serve_app.embedder import POOLINGS, STAGE_WIDTHS, load_head, pool, to_batch
+from serve_app.backbone import POOLINGS, STAGE_WIDTHS, load_head, pool, to_batch
 from serve_app.weights.loader import EmbedderFiles
 
 
