@@ -247,6 +247,7 @@ class Ingress:
         self.access = make_access(config)
         self.rules = watch_rules(config.rules_file, config.ranking).current
         self.page_settings = config.page
+        self.takes_feedback = config.feedback.enabled
         self._config = config
         most = config.ingress.max_in_flight
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}

@@ -126,6 +126,7 @@ def settings_of(service: Service) -> dict[str, object]:
         "product_url": service.page_settings.product_url,
         "facets": dict(service.page_settings.facets),
         "pictures": bool(service.page_settings.image_folders),
+        "feedback": service.takes_feedback,
     }
 
 

@@ -64,6 +64,7 @@ class Service(Protocol):
     access: Access
     quotas: Quotas
     page_settings: PageConfig
+    takes_feedback: bool
 
     @property
     def backstage(self) -> Backstage:

@@ -58,6 +58,7 @@ RATES = NO_RATES.updated([Rate("USD", Fraction("1.25"), date(2026, 10, 30), "tes
 class FakeService:
     fingerprint = "0123456789ab"
     max_body_bytes = 1000
+    takes_feedback = False
 
     def __init__(
         self,

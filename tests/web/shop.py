@@ -18,10 +18,11 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from serve_app.api.app import create_app
 from serve_app.api.service import IndexView
-from serve_app.callers import Access, make_access
+from serve_app.callers import Access, Caller, make_access
 from serve_app.config import Config, PageConfig
 from serve_app.domain import WHOLE_BOX, Box, Detection, Hit, Source, StoredView
 from serve_app.errors import NotAnImage, PhotoExpired, UnknownProduct
+from serve_app.feedback.records import Feedback
 from serve_app.keeping import Bounds, ShelfStore
 from serve_app.limiting import Quotas
 from serve_app.market import Markets
@@ -154,6 +155,10 @@ class Shop:
     """Raised by the next searches, one each."""
     degraded: tuple[str, ...] = ()
     empty: bool = False
+    takes_feedback: bool = False
+    told: list[Feedback] = field(default_factory=list)
+    shown: dict[str, Answer] = field(default_factory=dict)
+    """By the request's id."""
     delay_s: float = 0
     uploads: list[bytes] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
@@ -240,7 +245,12 @@ class Shop:
         return Answer(2400, 1800, MODEL, "products_x", tuple(lists), self.degraded, 1_795_428_000_000, {}, token)
 
     def show(self, owner, request_id, answer, *, further=False, like="") -> None:
-        """Log nothing."""
+        self.shown[request_id] = answer
+
+    async def feedback(self, caller: Caller, feedback: Feedback) -> bool:
+        await self._think()
+        self.told.append(feedback)
+        return False
 
     def rules(self) -> Rules:
         return NO_RULES

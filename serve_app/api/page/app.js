@@ -191,6 +191,7 @@ function speakOrPay(name) {
 
 at("back").addEventListener("click", () => history.back());
 at("share").addEventListener("click", () => share(view));
+at("unfit").addEventListener("click", () => showing.unfit(view));
 arrivals.listen(take);
 stage.listen({ box: drawn, object: choose });
 products.listen(next);

@@ -4,6 +4,7 @@
 // What a view shows: its products, by photo, by a product they are like, or by their ids.
 
 import * as attributes from "./attributes.js";
+import { came } from "./feedback.js";
 import { Offline, Problem, search, similar, stored } from "./service.js";
 import { language, money, settings } from "./texts.js";
 
@@ -34,6 +35,7 @@ async function byPhoto(view, currency, signal) {
   const box = searchedBox(view);
   const answer = await byToken(view, { ...asked(view, currency, FIRST), box: boxText(box) }, signal);
   view.degraded = answer.degraded.filter((code) => !box || code === "partial_index");
+  for (const object of answer.objects) came(object.products ?? [], answer.request_id, object.object_id);
   if (box) {
     [view.list] = answer.objects;
     return;
@@ -75,6 +77,7 @@ async function byProduct(view, currency, signal) {
     similar(view.id, asked(view, currency, FIRST), signal),
     view.product ?? stored(view.id, signal).then((found) => cardOf(found.product)),
   ]);
+  came(answer.products, answer.request_id);
   view.product = product;
   view.list = answer;
   view.degraded = answer.degraded;
@@ -111,9 +114,12 @@ export async function further(view, currency, signal) {
 async function turn(view, list, currency, signal) {
   const shown = { language: language(), currency: view.wanted.currency ?? currency };
   const parameters = { cursor: list.next, top_k: PAGE, ...shown };
-  const answer = view.kind === "like" ? await similar(view.id, parameters, signal) : (await search(parameters, signal)).objects[0];
-  list.products = [...list.products, ...unseen(answer.products ?? [], list.products)];
-  list.next = answer.next;
+  const isLike = view.kind === "like";
+  const answer = await (isLike ? similar(view.id, parameters, signal) : search(parameters, signal));
+  const { products, next, object_id } = isLike ? answer : answer.objects[0];
+  came(products ?? [], answer.request_id, object_id);
+  list.products = [...list.products, ...unseen(products ?? [], list.products)];
+  list.next = next;
 }
 
 function unseen(products, shown) {
