@@ -28,6 +28,7 @@ from serve_app import telemetry
 from serve_app.admission import Admission
 from serve_app.api.service import IndexView
 from serve_app.backstage import Backstage
+from serve_app.browser_detector import read_browser_detector
 from serve_app.callers import Caller, make_access
 from serve_app.catalogue.products import ProductWriter
 from serve_app.catalogue.staged import StageModels
@@ -248,6 +249,7 @@ class Ingress:
         self.rules = watch_rules(config.rules_file, config.ranking).current
         self.page_settings = config.page
         self.takes_feedback = config.feedback.enabled
+        self.browser_detector = read_browser_detector(config)
         self._config = config
         most = config.ingress.max_in_flight
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}

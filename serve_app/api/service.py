@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from serve_app.browser_detector import BrowserDetector
 from serve_app.callers import Access, Caller
 from serve_app.catalogue.past import LeftOut, PastImport
 from serve_app.changes import Change, Changed
@@ -65,6 +66,7 @@ class Service(Protocol):
     quotas: Quotas
     page_settings: PageConfig
     takes_feedback: bool
+    browser_detector: BrowserDetector | None
 
     @property
     def backstage(self) -> Backstage:

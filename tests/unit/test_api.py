@@ -59,6 +59,7 @@ class FakeService:
     fingerprint = "0123456789ab"
     max_body_bytes = 1000
     takes_feedback = False
+    browser_detector = None
 
     def __init__(
         self,

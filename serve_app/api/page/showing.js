@@ -10,6 +10,7 @@ import * as notices from "./notices.js";
 import * as products from "./products.js";
 import * as stage from "./stage.js";
 import { text } from "./texts.js";
+import { seen } from "./views.js";
 
 const OTHERWISE = "Draw a box around what you look for, or try another photo.";
 
@@ -32,9 +33,9 @@ export function draw(view, busy) {
   at("photo").hidden = view.kind !== "photo";
   at("origin").hidden = view.kind !== "like";
   if (view.kind === "photo") {
-    const object = view.box ? null : view.objects[view.chosen];
-    stage.draw(view.objects, view.box ? -1 : view.chosen, view.box ?? object?.box ?? null);
-    at("photo").classList.toggle("looking", !view.objects.length);
+    const { objects, chosen } = seen(view);
+    stage.draw(objects, view.box ? -1 : chosen, view.box ?? objects[chosen]?.box ?? null);
+    at("photo").classList.toggle("looking", !objects.length);
   }
   if (view.kind === "like") at("origin").replaceChildren(...originOf(view.product));
   head(view, busy);
