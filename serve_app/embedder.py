@@ -105,6 +105,7 @@ class ResNetEmbedder:
         self.fingerprint = fingerprint(files)
         self._backbone = load_backbone(files).to(self._device).to(memory_format=torch.channels_last)
         self._head = load_head(files).to(self._device)
+        self._other: tuple[str, Head] | None = None
 
     def warm_up(self) -> None:
         """Run once, so that the first shopper does not pay for lazy set-up."""
@@ -112,13 +113,27 @@ class ResNetEmbedder:
 
     def embed(self, crops: Crops) -> Embeddings:
         """Return one embedding per crop; raises ValueError for other sides than the model's."""
+        return self._embed(crops, self._head)
+
+    def embed_with(self, crops: Crops, head: Path | None) -> tuple[Embeddings, str]:
+        """Return one embedding per crop by another head on this backbone, and that model's fingerprint.
+
+        The last such head stays in memory, 4 MB. Raises BadWeights.
+        """
+        files = embedder_files(head)
+        model = fingerprint(files)
+        if self._other is None or self._other[0] != model:
+            self._other = (model, load_head(files).to(self._device))
+        return self._embed(crops, self._other[1]), model
+
+    def _embed(self, crops: Crops, head: Head) -> Embeddings:
         if crops.ndim != 4 or crops.shape[1:] != (CROP_SIDE_PX, CROP_SIDE_PX, 3) or crops.dtype != np.uint8:
             raise ValueError(f"crops are (n, {CROP_SIDE_PX}, {CROP_SIDE_PX}, 3) uint8, not {crops.shape} {crops.dtype}")
         if len(crops) == 0:
             return np.empty((0, EMBEDDING_DIM), np.float32)
         with translating_errors(), torch.inference_mode():
-            pooled = self._backbone(to_batch(crops, self._device), self._head.stages)
-            embeddings: Embeddings = self._head(torch.cat(pooled, dim=1)).cpu().numpy()
+            pooled = self._backbone(to_batch(crops, self._device), head.stages)
+            embeddings: Embeddings = head(torch.cat(pooled, dim=1)).cpu().numpy()
             return embeddings
 
 

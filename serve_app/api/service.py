@@ -19,6 +19,7 @@ from serve_app.pictures import Picture, Width
 from serve_app.pipeline import Answer, Embedded, Query, Sighting, Stored
 from serve_app.repeats import Begun
 from serve_app.rules import Rules
+from serve_app.side_by_side import Candidate, Side
 from serve_app.why import Why
 
 
@@ -51,6 +52,14 @@ class Backstage(Protocol):
 
     async def indexes(self) -> list[IndexInfo]:
         """Return the collections of the catalogue, the newest first."""
+        ...
+
+    async def models(self) -> list[Candidate]:
+        """Return the models that can be compared, the running one first."""
+        ...
+
+    async def compare(self, photo: bytes, model: str, query: Query) -> tuple[Side, ...]:
+        """Return what the running model and another one find for a photo; raises UnknownModel."""
         ...
 
     async def why(self, photo: bytes, product_id: str, query: Query) -> Why:
