@@ -2,9 +2,9 @@
 
     python -m scripts.bench_browser PHOTOS … --detector FOLDER
 
-FOLDER is what `shoplens weights browser` made. A catalogue of a few of the photos is imported and served; Debian's
-Chromium opens the page, makes each photo small as it does before sending it, and finds its objects on its own; the
-service gets the very bytes that the page would send. Both show distinct objects only, ten at most.
+FOLDER is what `shoplens weights browser` made. In Debian's Chromium, the page makes each photo small as it does before
+sending it, and finds its objects on its own; the service's decoder and detector get the very bytes that the page would
+send. Both keep distinct objects only, ten at most. Neither Ray nor Milvus runs.
 """
 
 from __future__ import annotations
@@ -15,29 +15,37 @@ import os
 import random
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import httpx
 import numpy as np
+import uvicorn
+from fastapi import FastAPI
 from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 
 from scripts.bench_phones import IOU, MATCHED_GOAL, SURE, Matches
-from scripts.demo_shop import serving
-from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, percentile
-from serve_app.config import load_config
+from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, percentile, wait_until
+from serve_app.api import page_routes
+from serve_app.api.service import Service
+from serve_app.browser_detector import BrowserDetector, read_browser_detector
+from serve_app.config import Config, PageConfig, load_config
+from serve_app.detector import YoloDetector
+from serve_app.domain import Detection
 from serve_app.errors import ShoplensError
+from serve_app.images import decode
+from serve_app.market import Markets, make_markets
+from serve_app.objects import choose_objects
 from serve_app.weights.fetching import fetch_detector
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-IMPORTED = 4
+THREADS = 1
 LIMIT_MS = 120_000
 FREE_NETWORK = """Object.defineProperty(navigator, "connection", {
   get: () => ({ effectiveType: "4g", downlink: 10, saveData: false, type: "wifi" }),
@@ -81,16 +89,16 @@ def main() -> int:
     report = Report("bench_browser", {"photos": {name: len(paths) for name, paths in photos.items()}})
     try:
         with tempfile.TemporaryDirectory(prefix="shoplens-browser-") as folder:
-            first = next(iter(photos.values()))[:IMPORTED]
-            with _served(Path(folder), first, arguments.detector) as url, _opened(url) as page:
-                whole, times = Matches(), []
+            config = _config(Path(folder), arguments.detector)
+            service = ServicesDetector(config)
+            whole = Matches()
+            with _served(config) as url, _opened(url) as page:
                 for name, paths in photos.items():
-                    seen = [_seen(page, url, path) for path in paths]
+                    seen = [_seen(page, service, path) for path in paths]
                     report.rows.append(_row(name, seen))
-                    times += [each.ms for each in seen]
                     for each in seen:
                         whole.add(each.service, each.browser)
-    except (OSError, ShoplensError, httpx.HTTPError, subprocess.CalledProcessError, TimeoutError) as error:
+    except (OSError, ShoplensError, TimeoutError) as error:
         console.print(f"could not run: {error}", markup=False)
         return EXIT_COULD_NOT_RUN
     name = f"part of {whole.boxes} boxes of {SURE} or more that have a partner at IoU {IOU}"
@@ -119,19 +127,56 @@ def _row(name: str, seen: Sequence[Seen]) -> dict[str, Any]:
     }
 
 
+def _config(data_dir: Path, detector: Path) -> Config:
+    config = load_config(data_dir=data_dir).model_copy(update={"page": PageConfig(detector=detector.resolve())})
+    fetch_detector(config.detector_weights, lambda text: print(text, file=sys.stderr))
+    return config
+
+
+class ServicesDetector:
+    """Find a photo's objects as the service's stage does."""
+
+    def __init__(self, config: Config) -> None:
+        own = config.detector
+        self._limits = config.limits
+        self._model = YoloDetector(
+            config.detector_weights, threads=THREADS, side_px=own.side_px, min_confidence=own.min_confidence
+        )
+
+    def find(self, photo: bytes) -> tuple[Detection, ...]:
+        (found,) = self._model.find([decode(photo, max_pixels=self._limits.max_pixels)])
+        return choose_objects(found, self._limits.max_objects)
+
+
+@dataclass(frozen=True)
+class PageAlone:
+    """Be what the page's own routes ask of the service."""
+
+    markets: Markets
+    page_settings: PageConfig
+    browser_detector: BrowserDetector
+    max_body_bytes: int
+    takes_feedback: bool = False
+
+
 @contextmanager
-def _served(data_dir: Path, photos: Sequence[Path], detector: Path) -> Iterator[str]:
-    """Serve an index of a few photos, with the page's own detector."""
-    fetch_detector(load_config(data_dir=data_dir).detector_weights, lambda text: print(text, file=sys.stderr))
-    catalogue = data_dir / "catalogue"
-    catalogue.mkdir()
-    for number, photo in enumerate(photos):
-        shutil.copy(photo, catalogue / f"{number}{photo.suffix}")
-    command = [sys.executable, "-m", "serve_app.cli", "import", str(catalogue), "--data-dir", str(data_dir)]
-    subprocess.run(command, check=True)
-    settings = {"SHOPLENS_LIMITS__DEADLINE_S": "60", "SHOPLENS_PAGE__DETECTOR": str(detector.resolve())}
-    with serving(data_dir, settings) as (_, url):
-        yield url
+def _served(config: Config) -> Iterator[str]:
+    """Serve the page, with its own detector and nothing behind it, on loopback."""
+    detector = read_browser_detector(config)
+    if detector is None:
+        raise OSError(f"{config.browser_detector_folder} is not what `shoplens weights browser` makes for this release")
+    alone = PageAlone(make_markets(config), config.page, detector, config.limits.max_body_bytes)
+    app = FastAPI()
+    app.include_router(page_routes.router(cast(Service, alone)))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started, timeout_s=60, what="start of the page's server")
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @contextmanager
@@ -156,24 +201,19 @@ def _opened(url: str) -> Iterator[Page]:
             browser.close()
 
 
-def _seen(page: Page, url: str, photo: Path) -> Seen:
+def _seen(page: Page, service: ServicesDetector, photo: Path) -> Seen:
     kind = "image/png" if photo.suffix.lower() == ".png" else "image/jpeg"
     found = page.evaluate(FIND, [base64.b64encode(photo.read_bytes()).decode(), kind])
     if found["objects"] is None:
         raise OSError(f"the browser could not look at {photo}")
-    objects = [each for each in found["objects"] if each["source"] != "whole"]
-    body = {"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [found["sent"]]}]}
-    answer = httpx.post(f"{url}/v2/models/detector/infer", json=body, timeout=60)
-    answer.raise_for_status()
-    told = {each["name"]: each["data"] for each in answer.json()["outputs"]}
-    boxes = np.array(told["box"], np.float32).reshape(-1, 4).tolist()
-    labels = sorted({*told["label"], *(each["label"] for each in objects)})
-    service = [
-        [*box, sure, labels.index(name)]
-        for box, sure, name in zip(boxes, told["confidence"], told["label"], strict=True)
-    ]
-    browser = [[*each["box"], each["confidence"], labels.index(each["label"])] for each in objects]
-    return Seen(_rows(service), _rows(browser), found["ms"])
+    browser = [each for each in found["objects"] if each["source"] != "whole"]
+    told = service.find(base64.b64decode(found["sent"]))
+    labels = sorted({*(str(each.label) for each in told), *(each["label"] for each in browser)})
+    return Seen(
+        _rows([[*each.box.as_tuple(), each.confidence or 0.0, labels.index(str(each.label))] for each in told]),
+        _rows([[*each["box"], each["confidence"], labels.index(each["label"])] for each in browser]),
+        found["ms"],
+    )
 
 
 def _rows(rows: Sequence[Sequence[float]]) -> Any:
