@@ -28,6 +28,7 @@ IN_A_CLUSTER: dict[str, Any] = {
     "data_dir": f"{HOME}/data",
     "http": {"host": "0.0.0.0", "port": 8000, "metrics_port": 8080},  # noqa: S104 - a pod's own network
     "detector": {"weights": "/opt/shoplens/weights/yolo26n.pt"},
+    "page": {"detector": "/opt/shoplens/browser"},
 }
 """What the chart's ports, volumes and image fix; it stands in no value."""
 SET_BY_CHART = {

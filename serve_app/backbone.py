@@ -92,8 +92,12 @@ class FeatureNetwork(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """Return (n, 256) of (n, side, side, 3) in 0…255, of whatever type."""
-        pooled = self.backbone(crops.to(torch.float32).permute(0, 3, 1, 2), self.head.stages)
-        embeddings: Tensor = self.head(torch.cat(pooled, dim=1))
+        return self.embed(crops, self.head)
+
+    def embed(self, crops: Tensor, head: Head) -> Tensor:
+        """Return the same by a head of the caller's."""
+        pooled = self.backbone(crops.to(torch.float32).permute(0, 3, 1, 2), head.stages)
+        embeddings: Tensor = head(torch.cat(pooled, dim=1))
         return embeddings
 
 
@@ -106,11 +110,21 @@ class TorchFeatures:
         if threads is not None:
             torch.set_num_threads(threads)
         self._network = FeatureNetwork(files).eval().to(self._device).to(memory_format=torch.channels_last)
+        self._other: tuple[str, Head] | None = None
 
     def __call__(self, crops: Crops) -> Embeddings:
         """Return (n, 256) of (n, side, side, 3)."""
+        return self._embed(crops, self._network.head)
+
+    def embed_with(self, crops: Crops, files: EmbedderFiles, model: str) -> Embeddings:
+        """Return the same by the head of `files`, whose fingerprint is `model`; it is kept until the next one."""
+        if self._other is None or self._other[0] != model:
+            self._other = (model, load_head(files).to(self._device))
+        return self._embed(crops, self._other[1])
+
+    def _embed(self, crops: Crops, head: Head) -> Embeddings:
         with translating_errors(), torch.inference_mode():
-            embeddings: Embeddings = self._network(_floats(crops, self._device)).cpu().numpy()
+            embeddings: Embeddings = self._network.embed(_floats(crops, self._device), head).cpu().numpy()
             return embeddings
 
 

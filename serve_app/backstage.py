@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from serve_app.catalogue.past import LeftOut, PastImport, PastImports
 from serve_app.collection import IndexInfo
@@ -16,20 +16,43 @@ from serve_app.domain import Terms
 from serve_app.pictures import Picture, Pictures, Width
 from serve_app.pipeline import Query
 from serve_app.recent import Recent
+from serve_app.side_by_side import Candidate, Side, SideBySide, candidates
+from serve_app.weights.chosen import registry_of
+from serve_app.weights.loader import fingerprint
 from serve_app.why import Explainer, Why
 
-Admitted = Callable[[Callable[[Terms], Awaitable[Why]]], Awaitable[Why]]
-"""Does a piece of work as one search among others, within their deadline."""
+T = TypeVar("T")
+
+
+class Admitted(Protocol):
+    """Does a piece of work as one search among others, within their deadline."""
+
+    def __call__(self, work: Callable[[Terms], Awaitable[T]], /) -> Awaitable[T]: ...
+
+
 HTTP_LOGGER = "serve_app.api"
+OWN = "this release's own"
 
 
 class Backstage:
     """Answer for /admin; one of an ingress replica knows the searches of that replica."""
 
-    def __init__(self, config: Config, uri: str, explainer: Explainer, pictures: Pictures, admitted: Admitted) -> None:
+    def __init__(
+        self,
+        config: Config,
+        uri: str,
+        model: str,
+        explainer: Explainer,
+        comparer: SideBySide,
+        pictures: Pictures,
+        admitted: Admitted,
+    ) -> None:
+        """`model` is the fingerprint of the one that runs."""
         self._config = config
         self._uri = uri
+        self._model = model
         self._explainer = explainer
+        self._comparer = comparer
         self._pictures = pictures
         self._admitted = admitted
         self._past = PastImports(config.data_dir)
@@ -51,6 +74,15 @@ class Backstage:
 
     async def indexes(self) -> list[IndexInfo]:
         return await asyncio.to_thread(_described, self._config, self._uri)
+
+    async def models(self) -> list[Candidate]:
+        indexes = await self.indexes()
+        entries = await asyncio.to_thread(lambda: registry_of(self._config).entries())
+        names = {fingerprint(): OWN} | {each.fingerprint: each.name for each in entries}
+        return candidates(indexes, names, self._model)
+
+    async def compare(self, photo: bytes, model: str, query: Query) -> tuple[Side, ...]:
+        return await self._admitted(partial(self._comparer.compare, photo, (self._model, model), query))
 
     async def why(self, photo: bytes, product_id: str, query: Query) -> Why:
         return await self._admitted(partial(self._explainer.why, photo, product_id, query))

@@ -34,6 +34,7 @@ DETECTOR_FILE = Path("weights/yolo26n.pt")
 """Where the detector's weights lie in the data directory."""
 RATES_FILE = Path("rates.csv")
 RULES_FILE = Path("rules.yaml")
+BROWSER_FOLDER = Path("browser")
 IMPORTED: Final = "imported"
 """Stands for the folders that this data directory's imports read from."""
 
@@ -503,6 +504,11 @@ class PageConfig(Section):
         description="attributes that shoppers may narrow by, 9 at most, each with its name by language: "
         "`{colour: {en: Colour, de: Farbe}}`, or `{}` for its own",
     )
+    detector: Path | None = Field(
+        None,
+        description="folder of what browsers find objects with before the service answers, made by `shoplens weights "
+        "browser`; default: DATA_DIR/browser. Where it is missing they find nothing by themselves",
+    )
     image_folders: Literal["imported"] | tuple[Path, ...] | None = Field(
         None,
         description="folders whose imported pictures are shown, at /v1/images; `imported`: those that imports on this "
@@ -563,6 +569,10 @@ class Config(BaseSettings):
     @property
     def detector_weights(self) -> Path:
         return self.detector.weights or self.data_dir / DETECTOR_FILE
+
+    @property
+    def browser_detector_folder(self) -> Path:
+        return self.page.detector or self.data_dir / BROWSER_FOLDER
 
     @property
     def rates_file(self) -> Path:

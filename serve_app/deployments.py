@@ -28,6 +28,7 @@ from serve_app import telemetry
 from serve_app.admission import Admission
 from serve_app.api.service import IndexView
 from serve_app.backstage import Backstage
+from serve_app.browser_detector import read_browser_detector
 from serve_app.callers import Caller, make_access
 from serve_app.catalogue.products import ProductWriter
 from serve_app.catalogue.staged import StageModels
@@ -63,6 +64,7 @@ from serve_app.resilience import RetryBudget
 from serve_app.rules_file import watch_rules
 from serve_app.scaling import LoopMeter
 from serve_app.sessions import Sessions
+from serve_app.side_by_side import SideBySide
 from serve_app.similar import Products
 from serve_app.stage_calls import StageCalls
 from serve_app.stages import WholePhoto, load_detector, load_embedder
@@ -179,6 +181,9 @@ class Embedder(_Stage):
         embedded = await self._stage.embed(crops, terms)
         return replace(embedded, age_s=self.age_s())
 
+    async def embed_as(self, model: str, crops: Crops, terms: Terms) -> Embedded:
+        return await self._stage.embed_as(model, crops, terms)
+
     def check_health(self) -> None:
         self._stage.batcher.check_health()
 
@@ -250,6 +255,8 @@ class Ingress:
         self.access = make_access(config)
         self.rules = watch_rules(config.rules_file, config.ranking).current
         self.page_settings = config.page
+        self.takes_feedback = config.feedback.enabled
+        self.browser_detector = read_browser_detector(config)
         self._config = config
         most = config.ingress.max_in_flight
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}
@@ -278,7 +285,10 @@ class Ingress:
         limits = config.limits
         self._pictures = Pictures(image_folders(config), max_bytes=limits.max_body_bytes, max_pixels=limits.max_pixels)
         explainer = Explainer(seeing, embedding, stages, pipeline, self.rules, fingerprint)
-        self.backstage = Backstage(config, _milvus_uris(config)[0], explainer, self._pictures, self._admitted)
+        comparer = SideBySide(seeing, stages, pipeline)
+        self.backstage = Backstage(
+            config, _milvus_uris(config)[0], fingerprint, explainer, comparer, self._pictures, self._admitted
+        )
         self._repeats = Repeats(store, config.store.timeout_s)
         deadline_s = limits.write_deadline_s
         self._writes = Writes(_product_writer(config, fingerprint, stages), ActorTurns(deadline_s), deadline_s)

@@ -65,6 +65,10 @@ class StageCalls:
         embedded: Embedded = await self._call("Embedder", "embed", crops, terms)
         return embedded
 
+    async def embed_as(self, model: str, crops: Crops, terms: Terms = PATIENT) -> Embedded:
+        embedded: Embedded = await self._call("Embedder", "embed_as", model, crops, terms)
+        return embedded
+
     async def search(
         self, embedded: Embedded, k: int, wanted: Filter = NO_FILTER, strong: bool = False, terms: Terms = PATIENT
     ) -> Found:

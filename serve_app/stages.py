@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -17,12 +17,12 @@ import numpy as np
 from serve_app.batching import UNWATCHED, Batcher, Watcher
 from serve_app.config import Config, ImportConfig, ModelStageConfig
 from serve_app.domain import PATIENT, Crop, Crops, Detection, Embedding, Embeddings, Photo, Terms, View
-from serve_app.errors import DeadlineExceeded
+from serve_app.errors import BadConfig, BadWeights, DeadlineExceeded, UnknownModel
 from serve_app.images import cut_all, decode, picture_hash
 from serve_app.objects import Focus, choose_objects, import_views, query_boxes
 from serve_app.pipeline import Embedded, ImageViews, Sighting
 from serve_app.runtimes.chosen import runtime_for
-from serve_app.weights.chosen import detector_sha256, head_of
+from serve_app.weights.chosen import detector_sha256, head_named, head_of
 
 
 class DetectorModel(Protocol):
@@ -134,8 +134,18 @@ class BatchedDetector:
 class BatchedEmbedder:
     """Turn crops into embeddings."""
 
-    def __init__(self, model: EmbedderModel, config: ModelStageConfig, *, watcher: Watcher = UNWATCHED) -> None:
+    def __init__(
+        self,
+        model: EmbedderModel,
+        config: ModelStageConfig,
+        *,
+        watcher: Watcher = UNWATCHED,
+        another: Callable[[Crops, str], tuple[Embeddings, str]] | None = None,
+    ) -> None:
+        """`another` embeds by another registered model; raises BadConfig and BadWeights where there is none."""
         self._model = model
+        self._another = another
+        self._comparing = asyncio.Lock()
         self.batcher: Batcher[Crop, Embedding] = Batcher(
             self._embed_all, max_batch=config.max_batch, max_queued=config.max_queued_items, watcher=watcher
         )
@@ -145,6 +155,19 @@ class BatchedEmbedder:
         rows = await self.batcher.submit(list(crops), terms)
         embeddings = np.stack(rows) if rows else self._model.embed(crops)
         return Embedded(embeddings, self._model.fingerprint)
+
+    async def embed_as(self, model: str, crops: Crops, terms: Terms = PATIENT) -> Embedded:
+        """Embed with a model of this fingerprint, one request at a time beside the batches; raises UnknownModel."""
+        if model == self._model.fingerprint:
+            return await self.embed(crops, terms)
+        if self._another is None:
+            raise UnknownModel(f"there is no model beside {self._model.fingerprint}")
+        try:
+            async with self._comparing:
+                embeddings, made = await asyncio.to_thread(self._another, crops, model)
+        except (BadConfig, BadWeights) as error:
+            raise UnknownModel(error.message) from error
+        return Embedded(embeddings, made)
 
     def _embed_all(self, crops: list[Crop]) -> Sequence[Embedding]:
         return list(self._model.embed(np.stack(crops)))
@@ -186,4 +209,8 @@ def load_embedder(config: Config, watcher: Watcher = UNWATCHED) -> BatchedEmbedd
     runtime = runtime_for(config, "embedder")
     model = ResNetEmbedder(device=own.device, threads=own.threads, head=head_of(config), runtime=runtime)
     model.warm_up()
-    return BatchedEmbedder(model, own, watcher=watcher)
+
+    def another(crops: Crops, named: str) -> tuple[Embeddings, str]:
+        return model.embed_with(crops, head_named(config, named))
+
+    return BatchedEmbedder(model, own, watcher=watcher, another=another)

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from serve_app import __version__
 from serve_app.api.admin_session import Session, token_of
-from serve_app.api.admin_wire import KeyBody, index_of, why_of
+from serve_app.api.admin_wire import KeyBody, index_of, side_of, why_of
 from serve_app.api.etags import known_tags
 from serve_app.api.keys import Guard
 from serve_app.api.page_routes import CHECK_EACH_TIME, FOREVER, MEDIA_TYPES, answer, pictures_policy, read_assets
@@ -24,7 +24,9 @@ from serve_app.api.service import Service
 from serve_app.api.uploads import read_upload
 from serve_app.callers import Caller
 from serve_app.errors import BadParameter, EmptyBody
+from serve_app.market import Market
 from serve_app.pictures import Width
+from serve_app.pipeline import Query
 
 PRIVATE = {"Cache-Control": "no-store"}
 
@@ -118,17 +120,35 @@ def _add_answers(routes: APIRouter, service: Service, session: Session) -> None:
 
     @routes.post("/why")
     async def why(request: Request, _caller: Caller = session.admin) -> Response:
-        asked = [(name, value) for name, value in request.query_params.multi_items() if name != "product_id"]
-        product_id = request.query_params.get("product_id")
-        if not product_id:
-            raise BadParameter("product_id is missing: it names the product that is asked about")
-        upload = await read_upload(request, service.max_body_bytes)
-        parameters = read_parameters(merged(query_values(asked), upload.values))
-        market = market_of(service, request, parameters)
-        if upload.photo is None:
-            raise EmptyBody("the request has no photo; choose one")
-        found = await service.backstage.why(upload.photo, product_id, parameters.query(market))
+        product_id, photo, query, market = await _asked(
+            request, service, "product_id", "the product that is asked about"
+        )
+        found = await service.backstage.why(photo, product_id, query)
         return _told(why_of(found, market, service.rules()))
+
+    @routes.get("/models")
+    async def models(_caller: Caller = session.admin) -> Response:
+        return _told([asdict(each) for each in await service.backstage.models()])
+
+    @routes.post("/compare")
+    async def compare(request: Request, _caller: Caller = session.admin) -> Response:
+        model, photo, query, market = await _asked(request, service, "model", "the fingerprint of the other model")
+        sides = await service.backstage.compare(photo, model, query)
+        return _told([side_of(side, market, service.rules()) for side in sides])
+
+
+async def _asked(request: Request, service: Service, name: str, what: str) -> tuple[str, bytes, Query, Market]:
+    """Return a parameter of the request's own, the photo, and what a shopper would have asked."""
+    others = [(key, value) for key, value in request.query_params.multi_items() if key != name]
+    named = request.query_params.get(name)
+    if not named:
+        raise BadParameter(f"{name} is missing: it names {what}")
+    upload = await read_upload(request, service.max_body_bytes)
+    parameters = read_parameters(merged(query_values(others), upload.values))
+    market = market_of(service, request, parameters)
+    if upload.photo is None:
+        raise EmptyBody("the request has no photo; choose one")
+    return named, upload.photo, parameters.query(market), market
 
 
 def _told(values: Any) -> JSONResponse:

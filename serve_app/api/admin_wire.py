@@ -9,6 +9,7 @@ from serve_app.api.wire import Wire, product_wire
 from serve_app.collection import IndexInfo
 from serve_app.market import Market
 from serve_app.rules import Rules
+from serve_app.side_by_side import Side
 from serve_app.why import Place, Why
 
 
@@ -31,6 +32,19 @@ def why_of(why: Why, market: Market, rules: Rules) -> dict[str, Any]:
         "collection": why.collection,
         "places": [_place(place, market, rules) for place in why.places],
     }
+
+
+def side_of(side: Side, market: Market, rules: Rules) -> dict[str, Any]:
+    """Return what one model found, as the page shows it."""
+    lists = [
+        {
+            "object": entry.detection.label or str(entry.source),
+            "main": entry.main,
+            "products": [product_wire(hit, market, rules).model_dump() for hit in hits],
+        }
+        for entry, hits in side.lists
+    ]
+    return {"model": side.model, "collection": side.collection, "lists": lists}
 
 
 def _place(place: Place, market: Market, rules: Rules) -> dict[str, Any]:

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 
 from serve_app.api.etags import known_tags
 from serve_app.api.service import Service
 from serve_app.api.source import ARCHIVE, source_address, source_archive
+from serve_app.browser_detector import MEDIA_TYPES as DETECTOR_TYPES
+from serve_app.browser_detector import PACKED, BrowserDetector
 from serve_app.config import PageConfig
 from serve_app.languages import LANGUAGES, Reader
 from serve_app.money import CURRENCIES
@@ -27,6 +30,9 @@ SCRIPT_BYTES = 100_000
 """The most that all scripts together may have: the page is for phones."""
 FOREVER = "public, max-age=31536000, immutable"
 CHECK_EACH_TIME = "no-cache"
+WORKER = ".worker.js"
+"""Ends the names of scripts that run in a worker, with a policy of their own."""
+WORKER_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
 _NAMED = re.compile(r"\{\{(@?[^{}]+)\}\}")
 
 
@@ -100,8 +106,18 @@ def router(service: Service) -> APIRouter:
         data, media_type = assets.files.get(name), MEDIA_TYPES.get(f".{name.rpartition('.')[2]}")
         if data is None or media_type is None:
             raise HTTPException(404)
+        headers = {"Content-Security-Policy": WORKER_POLICY} if name.endswith(WORKER) else {}
         # While replicas are replaced, a page of one version may ask a replica of another.
-        return answer(request, data, media_type, FOREVER if version == assets.version else CHECK_EACH_TIME)
+        return answer(request, data, media_type, FOREVER if version == assets.version else CHECK_EACH_TIME, headers)
+
+    @routes.get("/page/detector/{version}/{name}")
+    def detector_file(request: Request, version: str, name: str) -> Response:
+        """Hand out a file of what browsers find objects with."""
+        detector = service.browser_detector
+        # Runtime and model of two versions are never mixed.
+        if detector is None or version != detector.version or name not in DETECTOR_TYPES:
+            raise HTTPException(404)
+        return detector_answer(request, detector, name)
 
     return routes
 
@@ -126,13 +142,41 @@ def settings_of(service: Service) -> dict[str, object]:
         "product_url": service.page_settings.product_url,
         "facets": dict(service.page_settings.facets),
         "pictures": bool(service.page_settings.image_folders),
+        "feedback": service.takes_feedback,
+        "detector": detector_settings(service.browser_detector),
     }
+
+
+def detector_settings(detector: BrowserDetector | None) -> dict[str, object] | None:
+    """Return what the page has to know to find objects itself; None where it can't."""
+    if detector is None:
+        return None
+    return {
+        "folder": f"page/detector/{detector.version}",
+        "min_confidence": detector.min_confidence,
+        "most": detector.most,
+    }
+
+
+def detector_answer(request: Request, detector: BrowserDetector, name: str) -> Response:
+    """Return a file of the detector, compressed where the browser takes that."""
+    headers = {
+        "Cache-Control": FOREVER,
+        "Vary": "Accept-Encoding",
+        "X-Content-Type-Options": "nosniff",
+        # Named in either case, so that it is not compressed once more.
+        "Content-Encoding": "identity",
+    }
+    path, packed = detector.folder / name, detector.folder / f"{name}{PACKED}"
+    if "gzip" in request.headers.get("Accept-Encoding", "") and packed.is_file():
+        path, headers["Content-Encoding"] = packed, "gzip"
+    return FileResponse(path, headers=headers, media_type=DETECTOR_TYPES[name])
 
 
 def written(assets: Assets, reader: Reader, settings: Mapping[str, object], source: str) -> str:
     """Return the page as HTML in the reader's language, so that it can be read before any script runs."""
     found = texts(PAGE, reader.language)
-    modules = [name for name in assets.files if name.endswith(".js")]
+    modules = [name for name in assets.files if name.endswith(".js") and not name.endswith(WORKER)]
     special = {
         "@language": reader.tag,
         "@direction": reader.direction,

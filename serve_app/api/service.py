@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from serve_app.browser_detector import BrowserDetector
 from serve_app.callers import Access, Caller
 from serve_app.catalogue.past import LeftOut, PastImport
 from serve_app.changes import Change, Changed
@@ -18,6 +19,7 @@ from serve_app.pictures import Picture, Width
 from serve_app.pipeline import Answer, Embedded, Query, Sighting, Stored
 from serve_app.repeats import Begun
 from serve_app.rules import Rules
+from serve_app.side_by_side import Candidate, Side
 from serve_app.why import Why
 
 
@@ -52,6 +54,14 @@ class Backstage(Protocol):
         """Return the collections of the catalogue, the newest first."""
         ...
 
+    async def models(self) -> list[Candidate]:
+        """Return the models that can be compared, the running one first."""
+        ...
+
+    async def compare(self, photo: bytes, model: str, query: Query) -> tuple[Side, ...]:
+        """Return what the running model and another one find for a photo; raises UnknownModel."""
+        ...
+
     async def why(self, photo: bytes, product_id: str, query: Query) -> Why:
         """Return where a product is for a photo; raises UnknownProduct."""
         ...
@@ -65,6 +75,8 @@ class Service(Protocol):
     access: Access
     quotas: Quotas
     page_settings: PageConfig
+    takes_feedback: bool
+    browser_detector: BrowserDetector | None
 
     @property
     def backstage(self) -> Backstage:

@@ -282,6 +282,24 @@ def compile_(
     compile_weights(load_config(config, data_dir=data_dir), photos, backend, precision, stage, console())
 
 
+@weights_app.command()
+def browser(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to put it in; default: page.detector, else DATA_DIR/browser.")
+    ] = None,
+) -> None:
+    """Make the detector for browsers, with which the page shows a photo's objects before the service answers.
+
+    Fetches ONNX Runtime from npm, so it needs the extras `export` and `weights`.
+    """
+    from serve_app.cli.weights import prepare_browser
+
+    settings = load_config(config, data_dir=data_dir)
+    prepare_browser(settings, output or settings.browser_detector_folder, console())
+
+
 def main() -> None:
     """Run the command line; errors of ours end in one line and an exit code, without a traceback."""
     try:

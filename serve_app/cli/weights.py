@@ -9,11 +9,13 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Column, Table
 
+from serve_app.browser_detector import DESCRIPTION, MODEL, PACKED, pack
 from serve_app.config import PRECISIONS, Config, Stage
 from serve_app.errors import BadConfig, BadWeights
 from serve_app.exporting import export_detector
 from serve_app.runtimes.artefacts import COMPILED, installed, key_of, read
 from serve_app.runtimes.chosen import runtime_for
+from serve_app.weights.browser_runtime import fetch_browser_runtime
 from serve_app.weights.chosen import detector_sha256, head_of
 from serve_app.weights.fetching import fetch_detector
 from serve_app.weights.formats import Format
@@ -65,6 +67,21 @@ def export_weights(config: Config, kind: Format, folder: Path, console: Console)
     console.print(
         "The model is under the AGPL-3.0, and so is an app that holds it, unless Ultralytics licenses it to you."
     )
+
+
+def prepare_browser(config: Config, folder: Path, console: Console) -> None:
+    """Put what browsers find objects with into a folder, and say how much it is."""
+    with console.status(f"making {Format.ONNX}; this takes up to a minute …") as status:
+        sha256 = detector_sha256(config)
+        made = export_detector(config.detector_weights, sha256, Format.ONNX, folder, config.detector.side_px)
+        made.model.replace(folder / MODEL)
+        made.description.replace(folder / DESCRIPTION)
+        fetch_browser_runtime(folder, lambda text: status.update(text + " …"))
+        status.update("compressing …")
+        pack(folder)
+    size_bytes = sum(path.stat().st_size for path in folder.glob(f"*{PACKED}"))
+    console.print(f"{folder} ({size_bytes / 1e6:.1f} MB for each shopper's browser, once)", soft_wrap=True)
+    console.print("Its model is under the AGPL-3.0, as the service is, whose source the page leads to.")
 
 
 def show_weights(config: Config, console: Console) -> None:

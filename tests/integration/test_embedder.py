@@ -124,3 +124,15 @@ def test_head_of_another_release_is_refused(tmp_path):
 
 def test_head_of_another_shape_is_refused(tmp_path):
     _refused(tmp_path, "train a head", OURS, mean=np.zeros(8), deviation=np.ones(8), projection=np.zeros((256, 8)))
+
+
+def test_another_head_on_the_same_backbone_is_that_model(tmp_path, embedder, embeddings, crops):
+    own = load_tensors(embedder_files().head, digest(embedder_files().head))
+    turned = {name: value[::-1].copy() if name == "projection" else value for name, value in own.tensors.items()}
+    path = tmp_path / "head.safetensors"
+    save_file(turned, path, own.metadata)
+    other = ResNetEmbedder(threads=2, head=path)
+    found, model = embedder.embed_with(crops[:2], path)
+    assert model == other.fingerprint != embedder.fingerprint
+    np.testing.assert_allclose(found, other.embed(crops[:2]), atol=1e-6)
+    np.testing.assert_allclose(found[:, ::-1], embedder.embed(crops[:2]), atol=1e-6)

@@ -10,10 +10,11 @@ from serve_app.api.page_routes import read_assets
 from serve_app.catalogue.past import LeftOut, PastImport
 from serve_app.collection import IndexInfo
 from serve_app.config import AuthConfig, PageConfig
-from serve_app.errors import UnknownImage, UnknownProduct
+from serve_app.errors import UnknownImage, UnknownModel, UnknownProduct
 from serve_app.keys import Role, new_key
 from serve_app.pictures import Picture
 from serve_app.rules import Action, Rule
+from serve_app.side_by_side import Candidate, Side
 from serve_app.why import Place, Reason, Why
 from tests.unit.builders import hit
 from tests.unit.test_api import CHAIR, FakeService, code, request
@@ -23,6 +24,7 @@ SEARCH, SEARCH_KEY = new_key("app", Role.SEARCH)
 KEYS = f"{ADMIN_KEY.line}\n{SEARCH_KEY.line}"
 HOST = "http://127.0.0.1:8000"
 OWN = {"Origin": HOST, "Sec-Fetch-Site": "same-origin"}
+OTHER = "ba9876543210"
 CREATED = datetime(2026, 11, 25, tzinfo=UTC)
 ASSETS = read_assets("admin_page")
 
@@ -44,6 +46,22 @@ class FakeBackstage:
 
     async def indexes(self):
         return [IndexInfo("products_0", "products_0_x", "0" * 12, 5, True, "FLAT", CREATED)]
+
+    async def models(self):
+        return [
+            Candidate("0123456789ab", "this release's own", "products_0_x", running=True),
+            Candidate(OTHER, "spring", "products_1_x", running=False),
+        ]
+
+    async def compare(self, photo, model, query):
+        self.asked = (photo, model, query)
+        if model != OTHER:
+            raise UnknownModel("the registry has no model of that name")
+        one, other = (
+            (hit("7", 0.5, "i7", title="Chair"), hit("8", 0.9)),
+            (hit("9", 0.8), hit("7", 0.4, "i7", title="Chair")),
+        )
+        return (Side("0123456789ab", "products_0_x", ((CHAIR, one),)), Side(OTHER, "products_1_x", ((CHAIR, other),)))
 
     async def why(self, photo, product_id, query):
         self.asked = (photo, product_id, query)
@@ -69,7 +87,7 @@ def token() -> str:
     return ask("/session").json()["csrf"]
 
 
-ANSWERS = ("session", "overview", "searches", "imports", "imports/20261125T000000Z", "images/i7")
+ANSWERS = ("session", "overview", "models", "searches", "imports", "imports/20261125T000000Z", "images/i7")
 
 
 def test_key_becomes_a_cookie_that_no_script_reads_and_no_other_path_gets():
@@ -115,9 +133,10 @@ def test_cookie_opens_nothing_beside_admin():
         {TOKEN: "own", "Sec-Fetch-Site": "same-site"},
     ],
 )
-def test_photo_is_taken_from_this_page_alone(headers):
+@pytest.mark.parametrize("path", ["/why?product_id=7", f"/compare?model={OTHER}"])
+def test_photo_is_taken_from_this_page_alone(path, headers):
     made = {name: token() if value == "own" else value for name, value in headers.items()}
-    response = ask("/why?product_id=7", "POST", headers=made, files={"photo": b"photo"})
+    response = ask(path, "POST", headers=made, files={"photo": b"photo"})
     assert code(response) == (403, "forbidden")
 
 
@@ -140,6 +159,36 @@ def test_answer_says_why_a_product_is_where_it_is():
     photo, product_id, asked = made.backstage.asked
     assert (photo, product_id, asked.top_k) == (b"photo", "7", 3)
     assert (asked.wanted.categories, asked.wanted.in_stock) == (("Men/Tops",), True)
+
+
+def test_models_that_can_be_compared_are_named_the_running_one_first():
+    told = ask("/models").json()
+    assert [(each["fingerprint"], each["name"], each["running"]) for each in told] == [
+        ("0123456789ab", "this release's own", True),
+        (OTHER, "spring", False),
+    ]
+
+
+def test_two_models_are_told_side_by_side():
+    made = service()
+    path = f"/compare?model={OTHER}&category=Men/Tops&top_k=3"
+    response = ask(path, "POST", made=made, headers={TOKEN: token(), **OWN}, files={"photo": b"photo"})
+    one, other = response.json()
+    assert (one["model"], one["collection"]) == ("0123456789ab", "products_0_x")
+    assert (other["model"], other["lists"][0]["object"]) == (OTHER, "chair")
+    found = [[each["product_id"] for each in side["lists"][0]["products"]] for side in (one, other)]
+    assert found == [["7", "8"], ["9", "7"]]
+    photo, model, asked = made.backstage.asked
+    assert (photo, model, asked.top_k, asked.wanted.categories) == (b"photo", OTHER, 3, ("Men/Tops",))
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [("model=none", (404, "unknown_model")), ("", (422, "bad_parameter")), ("model=a&x=1", (422, "bad_parameter"))],
+)
+def test_comparison_that_can_not_be_made_is_refused(query, problem):
+    response = ask(f"/compare?{query}", "POST", headers={TOKEN: token(), **OWN}, files={"photo": b"photo"})
+    assert code(response) == problem
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,8 @@ class FakeService:
     fingerprint = "0123456789ab"
     detector_sha256 = "0123456789abcdef" * 4
     max_body_bytes = 1000
+    takes_feedback = False
+    browser_detector = None
 
     def __init__(
         self,

@@ -96,6 +96,13 @@ def test_currencies_are_those_that_have_a_rate():
     assert settings(get("/", FakeService(rates=RATES)).text)["currencies"] == ["EUR", "USD"]
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_page_knows_whether_feedback_is_taken(taken):
+    service = FakeService()
+    service.takes_feedback = taken
+    assert settings(get("/", service).text)["feedback"] is taken
+
+
 def test_text_can_not_end_the_script_that_holds_it():
     service = FakeService()
     service.page_settings = PageConfig(product_url="https://shop.example/</script>{product_id}")

@@ -59,3 +59,11 @@ def browser(chromium: str) -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=chromium, args=arguments)
         yield launched
         launched.close()
+
+
+def given(variable: str) -> Path:
+    """Return what scripts/test fetched before the network was taken away."""
+    value = os.environ.get(variable)
+    if not value or not Path(value).exists():
+        pytest.exit(f"{variable} does not name what the tests need; run them with ./scripts/test", returncode=2)
+    return Path(value)

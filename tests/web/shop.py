@@ -4,7 +4,7 @@ import asyncio
 import io
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -18,10 +18,12 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from serve_app.api.app import create_app
 from serve_app.api.service import IndexView
-from serve_app.callers import Access, make_access
+from serve_app.browser_detector import BrowserDetector
+from serve_app.callers import Access, Caller, make_access
 from serve_app.config import Config, PageConfig
 from serve_app.domain import WHOLE_BOX, Box, Detection, Hit, Source, StoredView
 from serve_app.errors import NotAnImage, PhotoExpired, UnknownProduct, UrlRefused
+from serve_app.feedback.records import Feedback
 from serve_app.keeping import Bounds, ShelfStore
 from serve_app.limiting import Quotas
 from serve_app.market import Markets
@@ -132,14 +134,6 @@ def _lies_in(product: Hit, low: int, high: int | None, currency: str) -> bool:
     return product.currency == currency and low <= product.price <= (math.inf if high is None else high)
 
 
-def _shape_at(box: Box) -> str:
-    def distance(shape: str) -> float:
-        place = PLACES[shape]
-        return math.hypot(place.x0 + place.x1 - box.x0 - box.x1, place.y0 + place.y1 - box.y0 - box.y1)
-
-    return min(PLACES, key=distance)
-
-
 @dataclass
 class Shop:
     """Be the service behind the API; what it shall answer otherwise is set from outside."""
@@ -154,7 +148,15 @@ class Shop:
     """Raised by the next searches, one each."""
     degraded: tuple[str, ...] = ()
     empty: bool = False
+    takes_feedback: bool = False
+    browser_detector: BrowserDetector | None = None
+    told: list[Feedback] = field(default_factory=list)
+    shown: dict[str, Answer] = field(default_factory=dict)
+    """By the request's id."""
     delay_s: float = 0
+    held: bool = False
+    """No search is answered until this is over."""
+    places: Mapping[str, Box] = field(default_factory=lambda: PLACES)
     uploads: list[bytes] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
@@ -207,6 +209,8 @@ class Shop:
 
     async def _think(self) -> None:
         await asyncio.sleep(self.delay_s)
+        while self.held:  # noqa: ASYNC110 - another thread ends it
+            await asyncio.sleep(0.02)
         if self.failures:
             raise self.failures.pop(0)
 
@@ -214,11 +218,12 @@ class Shop:
         focus, lists = query.focus, []
         self.boxes += focus.boxes
         if focus.boxes:
-            found = [(Detection(box), _shape_at(box), Source.SHOPPER) for box in focus.boxes]
+            found = [(Detection(box), self._shape_at(box), Source.SHOPPER) for box in focus.boxes]
         elif self.degraded and "partial_index" not in self.degraded:
             found = []
         else:
-            found = [(Detection(PLACES[shape], SHAPES[shape][0], 0.8), shape, Source.DETECTOR) for shape in PLACES]
+            seen = self.places.items()
+            found = [(Detection(box, SHAPES[shape][0], 0.8), shape, Source.DETECTOR) for shape, box in seen]
         for number, (detection, shape, source) in enumerate(found):
             if source is Source.DETECTOR and number == 2:
                 lists.append(ProductList(ObjectList(detection, source, False, ()), None))
@@ -227,6 +232,13 @@ class Shop:
         if not focus.boxes:
             lists.append(self._new(Detection(WHOLE_BOX), Source.WHOLE, not found, None, query))
         return self._lists(lists, token)
+
+    def _shape_at(self, box: Box) -> str:
+        def distance(shape: str) -> float:
+            place = self.places[shape]
+            return math.hypot(place.x0 + place.x1 - box.x0 - box.x1, place.y0 + place.y1 - box.y0 - box.y1)
+
+        return min(self.places, key=distance)
 
     def _new(self, detection: Detection, source: Source, main: bool, shape: str | None, query: Query) -> ProductList:
         name = f"list-{next(self.numbers)}"
@@ -243,7 +255,12 @@ class Shop:
         return Answer(2400, 1800, MODEL, "products_x", tuple(lists), self.degraded, 1_795_428_000_000, {}, token)
 
     def show(self, owner, request_id, answer, *, further=False, like="") -> None:
-        """Log nothing."""
+        self.shown[request_id] = answer
+
+    async def feedback(self, caller: Caller, feedback: Feedback) -> bool:
+        await self._think()
+        self.told.append(feedback)
+        return False
 
     def rules(self) -> Rules:
         return NO_RULES

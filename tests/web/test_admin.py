@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 from serve_app.callers import make_access
 from serve_app.config import AuthConfig, Config
 from serve_app.pictures import Picture
-from tests.unit.test_admin import ADMIN, KEYS, SEARCH, FakeBackstage
+from tests.unit.test_admin import ADMIN, KEYS, OTHER, SEARCH, FakeBackstage
 from tests.web.shop import Shop, picture
 from tests.web.test_page import DESKTOP, PHONE, PHOTO, visited
 
@@ -43,6 +43,16 @@ def test_admin_signs_in_and_is_told_why_a_product_is_where_it_is(browser, size):
         expect(page.locator(".verdict")).to_have_text("It is in the list, further down.")
         expect(page.locator("#answer img")).to_have_count(1)
         expect(page.locator("#answer")).to_contain_text("autumn (bury)")
+        visit.accessible()
+
+        page.get_by_label("Photo to compare").set_input_files(
+            files=[{"name": "p.jpg", "mimeType": "image/jpeg", "buffer": PHOTO}]
+        )
+        expect(page.get_by_label("Beside the running model").locator("option")).to_have_text(f"{OTHER}, spring")
+        visit.press("Compare")
+        expect(page.locator("#sides h4")).to_have_text(["0123456789ab", OTHER])
+        expect(page.locator("#sides li").nth(0)).to_contain_text("beside: place 2")
+        expect(page.locator("#sides li.asked")).to_have_count(2)
         visit.accessible()
 
         page.reload()

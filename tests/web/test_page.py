@@ -13,7 +13,9 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from serve_app.config import PageConfig
+from serve_app.domain import Source
 from serve_app.errors import IndexMissing, MilvusUnavailable, Overloaded
+from serve_app.feedback.records import Act, Feedback
 from serve_app.texts import PAGE, texts
 from tests.web.shop import PRODUCTS, Shop, scene, served
 
@@ -77,6 +79,13 @@ class Visit:
         self.page.evaluate(SETTLED)
         found = Axe().run(self.page)
         assert not found.violations_count, found.generate_report()
+
+
+def asked_of(page: Page) -> list[str]:
+    """Return the addresses that a page asks for from now on, as they come."""
+    found: list[str] = []
+    page.on("request", lambda request: found.append(request.url))
+    return found
 
 
 def visited(browser: Browser, shop: Shop, script: str = "", **options) -> Iterator[Visit]:
@@ -462,6 +471,90 @@ def test_card_leads_to_the_shops_own_page(browser):
         visit.search()
         assert visit.page.get_attribute(".card a", "href") == "https://shop.example/p/chair-teal-1?from=photo"
         visit.accessible()
+
+
+def place_of(shop: Shop, told: Feedback) -> tuple[str, bool]:
+    """Return the product that stands where feedback says, and whether that is on a first page."""
+    answer = shop.shown[told.request_id]
+    (found,) = [each for i, each in enumerate(answer.lists) if (each.object_id or f"o{i}") == told.object_id]
+    return found.products[told.position - 1].product_id, found.fixed is not None
+
+
+def opened(visit: Visit, number: int, **how) -> Feedback:
+    """Open a card in a tab of its own, and return what the service is told of it."""
+    before = len(visit.shop.told)
+    with visit.page.expect_request_finished(lambda request: request.url.endswith("/v1/feedback")):
+        visit.page.locator(".card a").nth(number).click(**how)
+    assert len(visit.shop.told) == before + 1
+    return visit.shop.told[-1]
+
+
+LISTENING = {
+    "takes_feedback": True,
+    "page_settings": PageConfig(product_url="/pictures/{product_id}.png"),
+}
+
+
+def test_card_that_is_opened_is_told_with_its_list_and_place(browser):
+    for visit in visited(browser, Shop(**LISTENING), **DESKTOP):
+        visit.search()
+        first = opened(visit, 2, modifiers=["Control"])
+        assert (first.act, first.product_id, first.object_id, first.position) == (Act.CLICK, "chair-sand-7", "o0", 3)
+        assert place_of(visit.shop, first) == (first.product_id, True)
+        visit.press("Sports ball")
+        visit.shows("ball")
+        visit.page.locator(".further").scroll_into_view_if_needed()
+        expect(visit.titles.nth(20)).to_be_visible()
+        further = opened(visit, 20, button="middle")
+        assert place_of(visit.shop, further) == (further.product_id, False)
+        visit.page.locator(".like").nth(20).click()
+        expect(visit.page.locator(".origin .title")).to_be_visible()
+        similar = opened(visit, 1, modifiers=["Control"])
+        assert place_of(visit.shop, similar) == (similar.product_id, True)
+
+
+def test_shopper_says_that_nothing_fits_once_for_each_list(browser):
+    for visit in visited(browser, Shop(**LISTENING), **PHONE):
+        visit.search()
+        visit.press("Nothing fits")
+        expect(visit.notice("Thank you for telling us. Draw a box")).to_be_visible()
+        visit.accessible()
+        expect(visit.page.locator("#unfit")).to_be_hidden()
+        expect(visit.page.locator("#found")).to_be_focused()
+        visit.press("Vase")
+        visit.shows("vase")
+        visit.press("Nothing fits")
+        expect(visit.page.locator("#unfit")).to_be_hidden()
+        visit.press("Chair")
+        expect(visit.page.locator("#unfit")).to_be_hidden()
+        visit.page.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
+    said = [(each.act, each.object_id, each.product_id, each.position) for each in visit.shop.told]
+    assert said == [(Act.NONE_FITS, "o0", None, None)] * 2
+    sources = [visit.shop.shown[each.request_id].lists[0].object.source for each in visit.shop.told]
+    assert sources == [Source.DETECTOR, Source.SHOPPER]
+
+
+def test_feedback_that_fails_is_no_matter(browser):
+    for visit in visited(browser, Shop(**LISTENING), **DESKTOP):
+        visit.search()
+        visit.page.route("**/v1/feedback", lambda route: route.abort())
+        visit.press("Nothing fits")
+        expect(visit.notice("Thank you for telling us.")).to_be_visible()
+        visit.press("Sports ball")
+        visit.shows("ball")
+        visit.page.locator(".card a").first.click()
+        visit.page.wait_for_url("**/pictures/ball-*.png")
+
+
+def test_service_that_takes_no_feedback_is_told_nothing(browser):
+    for visit in visited(browser, Shop(**{**LISTENING, "takes_feedback": False}), **DESKTOP):
+        asked = asked_of(visit.page)
+        visit.search()
+        expect(visit.page.get_by_role("button", name="Share")).to_be_visible()
+        expect(visit.page.locator("#unfit")).to_be_hidden()
+        visit.page.locator(".card a").first.click()
+        visit.page.wait_for_url("**/pictures/chair-*.png")
+        assert not [each for each in asked if "feedback" in each]
 
 
 def test_picture_that_can_not_be_had_leaves_a_drawing(visit):

@@ -181,11 +181,14 @@ applications:
 {{- end -}}
 
 {{/*
-What is reached from outside, as a JSON list: search, health and page. Never /metrics, /admin or the dashboard. What is
+What is reached from outside, as a JSON list: search, health, page, and feedback where it is taken. Never /metrics, /admin or the dashboard. What is
 written by another method at the same path is left out of an Ingress, which can't tell methods apart.
 */}}
 {{- define "shoplens.paths" -}}
 {{- $paths := list (dict "path" "/v1/search" "type" "Exact" "method" "POST") (dict "path" "/v2/health" "type" "Prefix" "method" "GET") (dict "path" "/" "type" "Exact" "method" "GET") (dict "path" "/page" "type" "Prefix" "method" "GET") (dict "path" "/v1/images" "type" "Prefix" "method" "GET") (dict "path" "/v1/products" "type" "Prefix" "method" "GET" "written" true) -}}
+{{- if dig "feedback" "enabled" false .Values.config -}}
+{{- $paths = append $paths (dict "path" "/v1/feedback" "type" "Exact" "method" "POST") -}}
+{{- end -}}
 {{- if .Values.exposure.docs -}}
 {{- $paths = concat $paths (list (dict "path" "/docs" "type" "Exact" "method" "GET") (dict "path" "/openapi.json" "type" "Exact" "method" "GET")) -}}
 {{- end -}}

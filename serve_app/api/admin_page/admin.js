@@ -3,7 +3,7 @@
 
 // The page for the shop's own people, put together.
 
-import { told } from "./explaining.js";
+import { sideBySide, told } from "./explaining.js";
 import { counts, facts, make, number, picture, table, time } from "./parts.js";
 import * as service from "./service.js";
 
@@ -61,7 +61,7 @@ async function inside({ name, has_key }) {
   at("leave").hidden = !has_key;
   at("who").textContent = `Signed in as ${name}`;
   // One after the other fails alone: a Milvus that is away hides no import.
-  for (const part of [overview, imports, searches]) await attempt(part);
+  for (const part of [overview, models, imports, searches]) await attempt(part);
 }
 
 async function overview() {
@@ -74,6 +74,13 @@ async function overview() {
     ["Version", found.version],
   ]);
   table(at("indexes"), INDEXES, found.indexes);
+}
+
+async function models() {
+  const others = (await service.get("models")).filter((each) => !each.running);
+  at("other").replaceChildren(...others.map((each) => new Option(`${each.fingerprint}, ${each.name}`, each.fingerprint)));
+  at("compare").hidden = !others.length;
+  at("alone").hidden = others.length > 0;
 }
 
 async function imports() {
@@ -114,18 +121,24 @@ at("leave").addEventListener("click", () => attempt(async () => {
   await service.leave();
   location.reload();
 }));
-at("why").addEventListener("submit", (event) => {
-  event.preventDefault();
-  at("answer").textContent = "Searching …";
-  attempt(async () => {
-    try {
-      at("answer").replaceChildren(...told(await service.why(at("photo").files[0], at("product").value.trim(), at("asked").value)));
-    } catch (error) {
-      at("answer").replaceChildren();
-      throw error;
-    }
+/** Answer a form below it: `ask` returns nodes. */
+function answers(form, place, ask) {
+  at(form).addEventListener("submit", (event) => {
+    event.preventDefault();
+    at(place).textContent = "Searching …";
+    attempt(async () => {
+      try {
+        at(place).replaceChildren(...(await ask()));
+      } catch (error) {
+        at(place).replaceChildren();
+        throw error;
+      }
+    });
   });
-});
+}
+
+answers("why", "answer", async () => told(await service.why(at("photo").files[0], at("product").value.trim(), at("asked").value)));
+answers("compare", "sides", async () => sideBySide(await service.compare(at("compared").files[0], at("other").value, at("also").value)));
 at("anew").addEventListener("click", () => attempt(searches));
 
 service.session().then(inside, (error) => {

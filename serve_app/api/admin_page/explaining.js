@@ -32,6 +32,26 @@ export function told({ product, views, rule, model, collection, places }) {
   return [list, ...places.flatMap((place) => part(place, product.product_id))];
 }
 
+/** Return what two models found, as nodes: the lists of an object beside each other. */
+export function sideBySide([one, other]) {
+  return one.lists.flatMap((list, i) => [
+    make("h3", { textContent: `${list.object}${list.main ? ", the main list" : ""}` }),
+    make("div", { className: "sides" }, half(one, list, other.lists[i]), half(other, other.lists[i], list)),
+  ]);
+}
+
+function half({ model, collection }, { products }, beside) {
+  const places = new Map(beside.products.map((each, i) => [each.product_id, i + 1]));
+  const cards = products.map((each, i) => {
+    const node = card(each, i + 1, false);
+    const place = places.get(each.product_id);
+    node.append(make("div", { textContent: place ? `beside: place ${place}` : "beside: not on the page" }));
+    if (!place) node.classList.add("asked");
+    return node;
+  });
+  return make("div", {}, make("h4", { textContent: model }), make("p", { className: "note", textContent: collection }), make("ol", { className: "pictures" }, ...cards));
+}
+
 function part(place, productId) {
   const sure = place.confidence === null ? "" : `, ${Math.round(100 * place.confidence)} % sure`;
   const title = `${place.object}${sure}${place.main ? ", the main list" : ""}`;

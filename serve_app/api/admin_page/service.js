@@ -29,12 +29,15 @@ export async function enter(key) {
 export const leave = () => ask("session", { method: "DELETE" });
 export const get = (path) => ask(path);
 
-export function why(photo, product, asked) {
+export const why = (photo, product, asked) => send("why", photo, asked, "product_id", product);
+export const compare = (photo, model, asked) => send("compare", photo, asked, "model", model);
+
+function send(path, photo, asked, name, value) {
   const body = new FormData();
   body.append("photo", photo, "photo");
   const query = new URLSearchParams(asked);
-  query.set("product_id", product);
-  return ask(`why?${query}`, { method: "POST", body });
+  query.set(name, value);
+  return ask(`${path}?${query}`, { method: "POST", body });
 }
 
 async function ask(path, { headers = {}, ...options } = {}) {

@@ -5,6 +5,7 @@
 
 import * as arrivals from "./arrivals.js";
 import * as choices from "./choices.js";
+import * as detector from "./detector.js";
 import * as failures from "./failures.js";
 import * as filters from "./filters.js";
 import * as notices from "./notices.js";
@@ -83,6 +84,7 @@ async function look(tries = failures.TRIES) {
     showing.draw(view, busy);
     showing.announce(view);
     if (!at("wanted").hidden) count();
+    if (now.kind === "photo") detector.load();
   } catch (error) {
     if (mine()) fail(error, tries, look);
   } finally {
@@ -142,7 +144,17 @@ const show = () => showing.list(view, { like, look: () => look() });
 /* What the shopper does. */
 
 function take(file) {
-  open(photoView(URL.createObjectURL(file), reduced(file)));
+  const upload = reduced(file);
+  open(photoView(URL.createObjectURL(file), upload));
+  glimpse(view, upload);
+}
+
+/** Show what the browser itself finds in a photo, where the service has not answered before. */
+async function glimpse(of, upload) {
+  const found = await detector.find(upload);
+  if (!found || of.objects.length) return;
+  of.early = found;
+  if (of === view) showing.draw(view, busy);
 }
 
 function like(product) {
@@ -151,6 +163,10 @@ function like(product) {
 }
 
 function choose(index) {
+  if (!view.objects.length) {
+    guess(index);
+    return;
+  }
   view.box = null;
   view.chosen = index;
   showing.draw(view, busy);
@@ -161,6 +177,15 @@ function choose(index) {
     show();
     showing.announce(view);
   } else look();
+}
+
+/** Choose an object that the browser found, while the service still looks: its answer will be shown there. */
+function guess(index) {
+  const isAsked = busy && !view.box;
+  view.box = null;
+  view.guess = index;
+  showing.draw(view, busy);
+  if (!isAsked) look();
 }
 
 function drawn(box) {
@@ -191,6 +216,7 @@ function speakOrPay(name) {
 
 at("back").addEventListener("click", () => history.back());
 at("share").addEventListener("click", () => share(view));
+at("unfit").addEventListener("click", () => showing.unfit(view));
 arrivals.listen(take);
 stage.listen({ box: drawn, object: choose });
 products.listen(next);

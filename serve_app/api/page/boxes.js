@@ -11,6 +11,14 @@ const within = (value, low, high) => Math.min(Math.max(value, low), high);
 /** Tell whether a box leaves no room beside it, so that what is touched is the photo. */
 export const coversAll = ([x0, y0, x1, y1]) => (x1 - x0) * (y1 - y0) > 0.9;
 
+export const areaOf = ([x0, y0, x1, y1]) => Math.max(0, x1 - x0) * Math.max(0, y1 - y0);
+
+/** Return the part of two boxes together that both cover. */
+export function iou(one, other) {
+  const both = areaOf([Math.max(one[0], other[0]), Math.max(one[1], other[1]), Math.min(one[2], other[2]), Math.min(one[3], other[3])]);
+  return both / (areaOf(one) + areaOf(other) - both);
+}
+
 export function moved([x0, y0, x1, y1], dx, dy) {
   const right = within(dx, -x0, 1 - x1);
   const down = within(dy, -y0, 1 - y1);

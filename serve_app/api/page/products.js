@@ -3,6 +3,7 @@
 
 // Products as cards, page after page.
 
+import { opened } from "./feedback.js";
 import { day, money, percent, settings, text } from "./texts.js";
 
 const AHEAD = "600px"; // the next page is asked for before its place is reached
@@ -55,6 +56,8 @@ export function card(product, like) {
   const link = make(settings.product_url ? "a" : "div", "face");
   if (settings.product_url) {
     link.href = settings.product_url.replaceAll("{product_id}", () => encodeURIComponent(product.product_id));
+    link.addEventListener("click", () => opened(product));
+    link.addEventListener("auxclick", (event) => event.button === 1 && opened(product));
   }
   const lines = [make("p", "title", titleOf(product)), price(product.price), ...signs(product)];
   link.append(image(product), ...lines.filter(Boolean));

@@ -4,11 +4,15 @@
 // A view as it is shown: the photo or product that it is of, its list, and what is said of that.
 
 import { currency } from "./choices.js";
+import { isAsked, noneFits } from "./feedback.js";
 import * as filters from "./filters.js";
 import * as notices from "./notices.js";
 import * as products from "./products.js";
 import * as stage from "./stage.js";
 import { text } from "./texts.js";
+import { seen } from "./views.js";
+
+const OTHERWISE = "Draw a box around what you look for, or try another photo.";
 
 const at = (id) => document.getElementById(id);
 
@@ -18,6 +22,7 @@ export function frame(view, isFirst) {
   at("work").hidden = view === null;
   at("again").hidden = view === null;
   at("share").hidden = true;
+  at("unfit").hidden = true;
   at("back").hidden = isFirst;
   at("rates").hidden = true;
   notices.clear();
@@ -28,9 +33,9 @@ export function draw(view, busy) {
   at("photo").hidden = view.kind !== "photo";
   at("origin").hidden = view.kind !== "like";
   if (view.kind === "photo") {
-    const object = view.box ? null : view.objects[view.chosen];
-    stage.draw(view.objects, view.box ? -1 : view.chosen, view.box ?? object?.box ?? null);
-    at("photo").classList.toggle("looking", !view.objects.length);
+    const { objects, chosen } = seen(view);
+    stage.draw(objects, view.box ? -1 : chosen, view.box ?? objects[chosen]?.box ?? null);
+    at("photo").classList.toggle("looking", !objects.length);
   }
   if (view.kind === "like") at("origin").replaceChildren(...originOf(view.product));
   head(view, busy);
@@ -62,6 +67,7 @@ export function list(view, { like, look }) {
   products.show(found, { next: view.list.next, like });
   filters.countIn(priceCurrency(view));
   at("share").hidden = !found.length;
+  at("unfit").hidden = view.list.unfit || !isAsked(found);
   if (!found.length) nothing(view, look);
   for (const code of view.degraded) if (notices.DEGRADED[code]) notices.show(text(notices.DEGRADED[code]));
 }
@@ -74,14 +80,27 @@ export function announce(view) {
 export const priceCurrency = (view) =>
   currency() || view.wanted.currency || view.list?.products.find((each) => each.price)?.price.currency || "";
 
+/** Say to the service that nothing of a view's list fits, and to the shopper how to go on. */
+export function unfit(view) {
+  noneFits(view.list.products);
+  view.list.unfit = true;
+  at("unfit").hidden = true;
+  const said = text("Thank you for telling us.");
+  notices.clear();
+  if (view.kind === "photo") notices.show(`${said} ${text(OTHERWISE)}`, another());
+  else notices.show(said, another());
+  notices.announce(said);
+  at("found").focus({ preventScroll: true });
+}
+
+const another = () => [["New photo", () => at("another").click()]];
+
 function nothing(view, look) {
   const narrowed = Object.keys(view.wanted).some((name) => name !== "sort");
   const whole = view.kind === "photo" && !view.box && view.objects.every((object) => !object.products?.length);
-  const another = [["New photo", () => at("another").click()]];
   if (narrowed) notices.show(text("No product fits these filters."), [["Clear filters", () => at("clear").click()]]);
   else if (whole) notices.show(text("This shop has no products yet."), [["Try again", look]]);
   else if (view.kind === "photo") {
-    const said = `${text("Nothing similar was found.")} ${text("Draw a box around what you look for, or try another photo.")}`;
-    notices.show(said, another);
-  } else notices.show(text("Nothing similar was found."), another);
+    notices.show(`${text("Nothing similar was found.")} ${text(OTHERWISE)}`, another());
+  } else notices.show(text("Nothing similar was found."), another());
 }

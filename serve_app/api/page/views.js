@@ -4,6 +4,8 @@
 // What a view shows: its products, by photo, by a product they are like, or by their ids.
 
 import * as attributes from "./attributes.js";
+import { iou } from "./boxes.js";
+import { came } from "./feedback.js";
 import { Offline, Problem, search, similar, stored } from "./service.js";
 import { language, money, settings } from "./texts.js";
 
@@ -12,14 +14,21 @@ const FACETS = [CATEGORY, ...attributes.facets];
 const FIRST = 12;
 const PAGE = 24;
 const MOST_SHARED = 24;
+const SAME_IOU = 0.5; // what the browser found and what the service did are one thing
 const EMPTY_PAGES = 5; // pages without anything new that are turned before the list is taken to be at its end
 
 /** Begin a view on a photo; `upload` is a promise of what is sent of it. */
-export const photoView = (address, upload) => ({ kind: "photo", address, upload, token: null, objects: [], chosen: -1, box: null, key: "", ...begun() });
+export const photoView = (address, upload) => ({ kind: "photo", address, upload, token: null, objects: [], chosen: -1, early: [], guess: -1, box: null, key: "", ...begun() });
 export const likeView = (id, product = null) => ({ kind: "like", id, product, ...begun() });
 export const sharedView = (ids) => ({ kind: "shared", ids: ids.slice(0, MOST_SHARED), ...begun() });
 
 const begun = () => ({ wanted: {}, list: null, degraded: [], scroll: 0 });
+
+/** Return the objects to choose among, and the index of the chosen one: the service's, before that the browser's own. */
+export function seen(view) {
+  if (view.objects.length) return { objects: view.objects, chosen: view.chosen };
+  return { objects: view.early, chosen: view.guess >= 0 ? view.guess : view.early.findIndex((object) => object.main) };
+}
 
 /** Return what a view's lists depend on beside its photo. */
 export const keyOf = (view, currency) => JSON.stringify([view.wanted, currency, language()]);
@@ -34,16 +43,29 @@ async function byPhoto(view, currency, signal) {
   const box = searchedBox(view);
   const answer = await byToken(view, { ...asked(view, currency, FIRST), box: boxText(box) }, signal);
   view.degraded = answer.degraded.filter((code) => !box || code === "partial_index");
+  for (const object of answer.objects) came(object.products ?? [], answer.request_id, object.object_id);
   if (box) {
     [view.list] = answer.objects;
     return;
   }
+  const guessed = view.objects.length ? null : view.early[view.guess];
   const before = view.objects[view.chosen];
   const same = answer.objects.findIndex((object) => before && String(object.box) === String(before.box) && object.products);
   view.objects = answer.objects;
   view.key = key;
   view.chosen = same >= 0 ? same : Math.max(0, answer.objects.findIndex((object) => object.main));
   view.list = view.objects[view.chosen];
+  if (guessed) await meet(view, guessed, currency, signal);
+}
+
+/** Show what the shopper chose among the browser's objects: the service's own of that, else that very box. */
+async function meet(view, guessed, currency, signal) {
+  const overlaps = view.objects.map((object) => iou(object.box, guessed.box));
+  const nearest = overlaps.indexOf(Math.max(...overlaps));
+  if (overlaps[nearest] >= SAME_IOU) view.chosen = nearest;
+  else view.box = guessed.box;
+  if (searchedBox(view)) await byPhoto(view, currency, signal);
+  else view.list = view.objects[view.chosen];
 }
 
 /** Return the box that is asked for: the shopper's, or that of an object that came without products. */
@@ -75,6 +97,7 @@ async function byProduct(view, currency, signal) {
     similar(view.id, asked(view, currency, FIRST), signal),
     view.product ?? stored(view.id, signal).then((found) => cardOf(found.product)),
   ]);
+  came(answer.products, answer.request_id);
   view.product = product;
   view.list = answer;
   view.degraded = answer.degraded;
@@ -111,9 +134,12 @@ export async function further(view, currency, signal) {
 async function turn(view, list, currency, signal) {
   const shown = { language: language(), currency: view.wanted.currency ?? currency };
   const parameters = { cursor: list.next, top_k: PAGE, ...shown };
-  const answer = view.kind === "like" ? await similar(view.id, parameters, signal) : (await search(parameters, signal)).objects[0];
-  list.products = [...list.products, ...unseen(answer.products ?? [], list.products)];
-  list.next = answer.next;
+  const isLike = view.kind === "like";
+  const answer = await (isLike ? similar(view.id, parameters, signal) : search(parameters, signal));
+  const { products, next, object_id } = isLike ? answer : answer.objects[0];
+  came(products ?? [], answer.request_id, object_id);
+  list.products = [...list.products, ...unseen(products ?? [], list.products)];
+  list.next = next;
 }
 
 function unseen(products, shown) {
