@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve_app.config import Config
-from serve_app.weights.loader import DETECTOR_SHA256
+from serve_app.weights.chosen import detector_sha256
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def read_browser_detector(config: Config) -> BrowserDetector | None:
     except (OSError, ValueError) as error:
         log.warning("the page's own detector can't be read", extra={"cause": str(error), "way_on": WAY_ON})
         return None
-    reason = _differs(told, config.detector.side_px)
+    reason = _differs(told, detector_sha256(config), config.detector.side_px)
     if reason:
         log.warning("the page's own detector is another one", extra={"cause": reason, "way_on": WAY_ON})
         return None
@@ -68,9 +68,9 @@ def pack(folder: Path) -> None:
             shutil.copyfileobj(whole, packed)
 
 
-def _differs(told: object, side_px: int) -> str:
+def _differs(told: object, sha256: str, side_px: int) -> str:
     """Return in what a description is not of the service's own detector, '' where it is."""
-    if not isinstance(told, Mapping) or told.get("detector_sha256") != DETECTOR_SHA256:
+    if not isinstance(told, Mapping) or told.get("detector_sha256") != sha256:
         return "it was made of other weights"
     shape = [1, 3, side_px, side_px]
     given = told.get("input", {}).get("shape")

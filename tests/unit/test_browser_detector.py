@@ -19,6 +19,7 @@ from serve_app.config import Config, load_config
 from serve_app.exporting import described
 from serve_app.weights.browser_runtime import SHA256
 from serve_app.weights.formats import Format
+from serve_app.weights.loader import DETECTOR_SHA256
 from tests.unit.test_api import FakeService, code, request
 from tests.unit.test_page import FOREVER, settings
 
@@ -30,7 +31,7 @@ def config(tmp_path) -> Config:
     folder.mkdir()
     for name in MEDIA_TYPES:
         (folder / name).write_bytes(name.encode() * 500)
-    (folder / DESCRIPTION).write_text(json.dumps(described(Format.ONNX, MODEL, 640, ["chair"])))
+    (folder / DESCRIPTION).write_text(json.dumps(described(Format.ONNX, MODEL, DETECTOR_SHA256, 640, ["chair"])))
     return load_config(data_dir=tmp_path)
 
 
@@ -91,7 +92,7 @@ def test_folder_that_lacks_a_file_is_not_used(config, missing, caplog):
     ],
 )
 def test_detector_that_is_not_the_services_own_is_not_used(config, change, said, caplog):
-    told = described(Format.ONNX, MODEL, 640, ["chair"]) | change
+    told = described(Format.ONNX, MODEL, DETECTOR_SHA256, 640, ["chair"]) | change
     (config.browser_detector_folder / DESCRIPTION).write_text(json.dumps(told))
     with caplog.at_level(logging.WARNING):
         assert read_browser_detector(config) is None

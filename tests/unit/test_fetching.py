@@ -65,9 +65,13 @@ def moved(url):
 
 
 @contextlib.asynccontextmanager
-async def serving(answer=lambda request: web.Response(body=b"photo"), address="127.0.0.1"):
+async def serving(answer=lambda request: web.Response(body=b"photo"), address="127.0.0.1", port_unlike=None):
     server = Server(answer, address)
     await server.runner.start_server(shutdown_timeout=0.01)
+    while server.port == port_unlike:
+        await server.runner.close()
+        server = Server(answer, address)
+        await server.runner.start_server(shutdown_timeout=0.01)
     try:
         yield server
     finally:
