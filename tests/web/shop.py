@@ -32,6 +32,7 @@ from serve_app.pipeline import Answer, Fixed, ProductList, Query, Stored
 from serve_app.ranking import Sort
 from serve_app.rates import NO_RATES, Rate
 from serve_app.rules import NO_RULES, Rules
+from serve_app.weights.loader import DETECTOR_SHA256
 from tests.unit.builders import hit
 
 MODEL = "0123456789ab"
@@ -139,6 +140,7 @@ class Shop:
     """Be the service behind the API; what it shall answer otherwise is set from outside."""
 
     fingerprint: str = MODEL
+    detector_sha256: str = DETECTOR_SHA256
     max_body_bytes: int = 20 * 2**20
     markets: Markets = field(default_factory=lambda: Markets(lambda: RATES, today=lambda: date(2026, 11, 1)))
     page_settings: PageConfig = field(default_factory=PageConfig)
