@@ -152,7 +152,9 @@ def test_a_topic_is_followed_and_survives_kill_9_before_its_events_are_acknowled
     settings = {"KAFKA_SERVERS": broker, "TOPIC": TOPIC, "BATCH_EVENTS": "3", "BATCH_S": "0.2"}
     environ = os.environ | {f"SHOPLENS_FEED__{name}": value for name, value in settings.items()}
     command = [sys.executable, "-m", "tests.integration.killed_feed", str(shop.data_dir), "2"]
-    killed = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=TIMEOUT_S)
+    # Two full batches: a part of one that time ended would have fewer events on a slow machine.
+    patient = environ | {"SHOPLENS_FEED__BATCH_S": "60"}
+    killed = subprocess.run(command, env=patient, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     assert 3 <= len(shop.wholes()) <= 4
     assert committed(broker) < len(events) + 1
