@@ -168,9 +168,9 @@ def test_a_topic_is_followed_and_survives_kill_9_before_its_events_are_acknowled
         running.terminate()
         running.communicate(timeout=60)
     assert running.returncode == 0
-    (path,) = shop.data_dir.glob("feeds/*/refused.jsonl")
-    # Of either process: the partitions come in no certain order.
-    assert {json.loads(line)["code"] for line in path.read_text().splitlines()} == {"bad_event"}
+    # Of either process, or of both: the partitions come in no certain order, and what was not acknowledged comes again.
+    refused = [line for path in shop.data_dir.glob("feeds/*/refused.jsonl") for line in path.read_text().splitlines()]
+    assert {json.loads(line)["code"] for line in refused} == {"bad_event"}
     assert 'shoplens_feed_events_total{status="updated"}' in metrics
     assert "shoplens_feed_lag_seconds" in metrics
     wholes = shop.wholes()
