@@ -54,15 +54,13 @@ class ResNetEmbedder:
         _check(crops)
         files = embedder_files(head)
         model = fingerprint(files)
+        if not len(crops):
+            return np.empty((0, EMBEDDING_DIM), np.float32), model
+        if isinstance(self._run, TorchFeatures):
+            return self._run.embed_with(crops, files, model), model
         if self._torch is None:
-            own = self._run
-            self._torch = (
-                own
-                if isinstance(own, TorchFeatures)
-                else TorchFeatures(files, device=self._device, threads=self._threads)
-            )
-        embeddings = self._torch.embed_with(crops, files, model) if len(crops) else None
-        return np.empty((0, EMBEDDING_DIM), np.float32) if embeddings is None else embeddings, model
+            self._torch = TorchFeatures(files, device=self._device, threads=self._threads)
+        return self._torch.embed_with(crops, files, model), model
 
 
 def _check(crops: Crops) -> None:
