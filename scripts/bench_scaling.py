@@ -24,7 +24,7 @@ import httpx
 from rich.console import Console
 
 from scripts.load_goals import overload_goals
-from scripts.load_outcome import Answered, answered_rate, between, latency_s
+from scripts.load_outcome import Answered, answered_rate, between, late_share, latency_s
 from scripts.load_schedule import Schedule
 from scripts.load_sending import Load, send
 from scripts.load_test import probe
@@ -251,18 +251,26 @@ def _compare(
             ):
                 answers, _ = send(Load(url, photos, schedule, seed=1))
             over[curve, name] = _seconds_over(answers, seconds)
+            failed = [answer for answer in answers if answer.is_failed]
             report.rows.append({
                 "curve": curve, "policy": name, "seconds over the goal": over[curve, name],
                 "replica-seconds": replicas.seconds, "most": replicas.most,
                 "refused": sum(answer.is_refused for answer in answers),
-                "failed": sum(answer.is_failed for answer in answers),
+                "failed": len(failed), "how": _how(failed), "late": late_share(answers),
                 "p99 ms": 1e3 * latency_s(answers, 0.99),
             })  # fmt: skip
             if name == "ours":
-                failed = sum(answer.is_failed for answer in answers)
-                report.goals.append(Goal(f"{curve}: failed, ours", failed, 0, "lower"))
+                report.goals.append(Goal(f"{curve}: failed, ours", len(failed), 0, "lower"))
         best = min(over[curve, name] for name in POLICIES if name != "ours")
         report.goals.append(Goal(f"{curve}: seconds over the goal, ours", over[curve, "ours"], max(best, 5), "lower"))
+
+
+def _how(failed: Sequence[Answered]) -> str:
+    """Tell the codes of what failed, and when the first and the last of each was due."""
+    due: dict[str, list[float]] = {}
+    for answer in failed:
+        due.setdefault(answer.code, []).append(answer.due_s)
+    return ", ".join(f"{len(at)} {code} at {min(at):.0f}–{max(at):.0f} s" for code, at in due.items())
 
 
 def _seconds_over(answers: Sequence[Answered], seconds: float) -> int:
