@@ -234,7 +234,14 @@ def _favour() -> None:
         with suppress(FileNotFoundError, ProcessLookupError):
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
             if any(name in command for name in ANSWERING):
-                os.setpriority(os.PRIO_PROCESS, pid, 0)
+                _favour_threads(pid)
+
+
+def _favour_threads(pid: int) -> None:
+    """Favour each thread: Linux has a priority for each, and a replica's event loop is not its first."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), 0)
 
 
 def _compare(
