@@ -57,6 +57,8 @@ OVERLOAD_BASE, OVERLOAD_PEAK = 0.85, 10.0
 OVERLOAD_S, QUICK_OVERLOAD_S = 600.0, 80.0
 ANSWERING = (b":Ingress", b":Searcher", b"ray::ShelfStore", b"ray::ServeController", b"ray::ProxyActor", b"haproxy")
 """Begins or is part of the names of the processes that take part in an answer, or decide on replicas."""
+STARTING = (b"raylet", b"ray::")
+"""The same of what starts replicas, which inherit its cores, and of what it has started."""
 SERVE_DEFAULT = {"min_replicas": 1, "max_replicas": MOST_REPLICAS}
 SERVE_TUNED = SERVE_DEFAULT | {
     "target_ongoing_requests": 2,
@@ -66,12 +68,10 @@ SERVE_TUNED = SERVE_DEFAULT | {
     "look_back_period_s": 6.0,
 }
 POLICIES: Mapping[str, Mapping[str, Any] | None] = {
+    "ours": None,
     "Serve, default": SERVE_DEFAULT,
     "Serve, tuned": SERVE_TUNED,
-    "ours": None,
 }
-
-
 PARTS = ("linear", "overload", "curves")
 
 
@@ -194,7 +194,7 @@ class _Replicas:
     """Add up the model stages' replicas over time, and keep the cores of their nodes apart from the service's.
 
     A replica's start takes a core for four seconds. On a cluster that is its own node's; here it must not be one that
-    searches need, so what answers them gets a higher priority than Ray gives its workers.
+    searches need.
     """
 
     def __init__(self) -> None:
@@ -204,7 +204,7 @@ class _Replicas:
         self._thread = threading.Thread(target=self._look)
 
     def __enter__(self) -> Self:
-        _favour()
+        _part_cores(os.getpid())
         self._thread.start()
         return self
 
@@ -219,7 +219,7 @@ class _Replicas:
 
         before_s = time.monotonic()
         while not self._stop.wait(0.5):
-            _favour()
+            _part_cores(os.getpid())
             stages = serve.status().applications[APPLICATION].deployments
             # A replica costs its GPU from the moment it starts.
             now = sum(sum(stages[name].replica_states.values()) for name in ("Detector", "Embedder"))
@@ -228,20 +228,25 @@ class _Replicas:
             before_s = time.monotonic()
 
 
-def _favour() -> None:
-    """Give a higher priority to what answers searches and is no model; raises PermissionError without the right to."""
-    for pid in descendants(os.getpid()):
+def _part_cores(root: int) -> None:
+    """Keep what starts on the nodes to the last core, so that what answers searches and is no model has another one.
+
+    Priorities would not do: Linux may share time among sessions first, whatever the priorities of their processes.
+    """
+    everywhere = os.sched_getaffinity(0)
+    for pid in descendants(root):
         with suppress(FileNotFoundError, ProcessLookupError):
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if any(name in command for name in ANSWERING):
-                _favour_threads(pid)
+            answers = any(name in command for name in ANSWERING)
+            if answers or any(name in command for name in STARTING):
+                _bind(pid, everywhere if answers else {max(everywhere)})
 
 
-def _favour_threads(pid: int) -> None:
-    """Favour each thread: Linux has a priority for each, and a replica's event loop is not its first."""
+def _bind(pid: int, to: set[int]) -> None:
+    """Let each thread of a process run on these cores: a replica's event loop is not its first."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), 0)
+            os.sched_setaffinity(int(thread.name), to)
 
 
 def _compare(

@@ -16,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 from pymilvus.exceptions import MilvusException
 from rich.console import Console
 
-from scripts import import_drill, kubernetes_drill, milvus_drills, serve_drills, zero_drill
+from scripts import import_drill, kubernetes_drill, milvus_drills, promotion_drill, serve_drills, zero_drill
 from scripts.demo_catalogue import CantFetch
 from scripts.measuring import EXIT_COULD_NOT_RUN, Report
 from scripts.namespace import go_inside
@@ -51,6 +51,7 @@ KINDS: Mapping[str, Kind] = {
     "zero": zero_drill,
     "import": import_drill,
     "kubernetes": kubernetes_drill,
+    "promotion": promotion_drill,
 }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import httpx
 
@@ -21,6 +23,7 @@ RETRY_AFTER_S = 0.5
 PROBE_S = 0.5
 """How often the balancer looks for proxies that are back."""
 
+Result = TypeVar("Result")
 Harm = Callable[[], None]
 Mend = Callable[[], Awaitable[None]]
 
@@ -109,6 +112,37 @@ async def search(
         await asyncio.gather(*searches)
         probing.cancel()
     return seen, Moments(before_s, after_s, mended_s)
+
+
+async def search_during(
+    urls: Sequence[str], bodies: Sequence[bytes], rate: float, deadline_s: float, work: Callable[[], Result]
+) -> tuple[list[Seen], Result]:
+    """Search at a steady rate, one photo after the other, for as long as `work` takes.
+
+    Returns what was seen, and the result of `work`.
+    """
+    seen: list[Seen] = []
+    loop = asyncio.get_running_loop()
+    start_s = loop.time()
+    limits = httpx.Limits(max_connections=None)
+    async with (
+        httpx.AsyncClient(headers=key_headers(), timeout=deadline_s + 1, limits=limits) as client,
+        asyncio.TaskGroup() as searches,
+    ):
+        balancer = Balancer(urls, client)
+
+        async def one(number: int, due_s: float) -> None:
+            first = await _ask(client, balancer, bodies[number % len(bodies)])
+            seen.append(Seen(due_s, loop.time() - start_s, first[0], *first))
+
+        working = asyncio.create_task(asyncio.to_thread(work))
+        for number in itertools.count():
+            due_s = number / rate
+            await asyncio.sleep(max(0.0, start_s + due_s - loop.time()))
+            if working.done():
+                break
+            searches.create_task(one(number, due_s))
+    return seen, working.result()
 
 
 def judge(
