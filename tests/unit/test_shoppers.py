@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 
 import pytest
 
@@ -80,3 +81,32 @@ def test_what_was_in_flight_may_fail_once_and_nothing_else():
     lost = [*seen, Seen(2.05, 2.6, "broken_connection", "broken_connection", False, False)]
     shoppers.judge(report, "kill", lost, Moments(2.0, 2.1, 2.5), 4.0, may_break=True)
     assert report.exit_code() == 1
+
+
+async def test_shoppers_search_for_as_long_as_the_work_takes(service):
+    begun, done = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def work():
+        loop.call_soon_threadsafe(begun.set)
+        return done.wait(30)
+
+    shopping = asyncio.create_task(shoppers.search_during([service.url], [b"one", b"two"], 50, 5.0, work))
+    await begun.wait()
+    await asyncio.sleep(0.2)
+    service.body = OTHER
+    await asyncio.sleep(0.2)
+    service.broken = True
+    await asyncio.sleep(0.2)
+    done.set()
+    seen, result = await shopping
+    assert result is True
+    assert {(each.first, each.wrong) for each in seen} == {("ok", False), ("ok", True), ("broken_connection", False)}
+
+
+async def test_work_that_fails_ends_the_shopping(service):
+    def work():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await shoppers.search_during([service.url], [b"one"], 50, 5.0, work)
