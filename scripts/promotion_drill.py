@@ -33,8 +33,7 @@ from scripts.milvus_binary import unpack_milvus
 from scripts.milvus_cluster import MilvusCluster
 from scripts.ray_nodes import HERE, SERVE_PORT, RayNodes
 from scripts.stand_in_service import is_ready
-from serve_app.weights.formats import load_tensors
-from serve_app.weights.loader import digest, embedder_files, fingerprint
+from serve_app.weights.loader import digest, embedder_files, fingerprint, load_tensors
 
 WORKERS = 2
 RATE = 0.5

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from scripts.promotion_drill import BLUNT_NUMBERS, _same, _write_head
-from serve_app.weights.formats import load_tensors
-from serve_app.weights.loader import digest, embedder_files, fingerprint
+from serve_app.weights.loader import digest, embedder_files, fingerprint, load_tensors
 
 
 def projection(path):
