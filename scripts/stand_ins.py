@@ -17,9 +17,10 @@ from scripts.stand_in_service import FINGERPRINT
 from serve_app import deployments
 from serve_app.app import deployment_options
 from serve_app.config import Config
-from serve_app.deployments import BatchMetrics, Settings, start
 from serve_app.domain import EMBEDDING_DIM, Box, Crops, Detection, Embeddings, Photo
+from serve_app.replica_metrics import BatchMetrics
 from serve_app.stages import BatchedDetector, BatchedEmbedder
+from serve_app.starting import Settings, start
 
 OBJECTS = (
     Detection(Box(0.1, 0.1, 0.5, 0.5), "chair", 0.9),
