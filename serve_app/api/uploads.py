@@ -47,6 +47,11 @@ class _InMemoryParser(MultiPartParser):
     # The body is bounded already; a temporary file would put blocking disk access on the event loop.
     spool_max_size = 2**31
 
+    def close(self) -> None:
+        """Close the files of all parts: the form knows only those that were sent to their end."""
+        for file in self._files_to_close_on_error:
+            file.close()
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -106,11 +111,9 @@ def parsed(body: bytes) -> Any:
 
 async def _of_form(request: Request, max_bytes: int) -> bytes:
     chunks = _bounded(request, max_bytes, max_bytes)
+    parser = _InMemoryParser(request.headers, chunks, max_files=2, max_fields=2)
     try:
-        form = await _InMemoryParser(request.headers, chunks, max_files=2, max_fields=2).parse()
-    except MultiPartException as error:
-        raise BadParameter(f"the multipart body can't be read: {error.message}") from error
-    try:
+        form = await parser.parse()
         others = sorted(name for name in form if name != FIELD)
         if others:
             raise BadParameter(f"the body has a field {others[0]!r}; parameters go into the query string")
@@ -121,8 +124,10 @@ async def _of_form(request: Request, max_bytes: int) -> bytes:
             raise BadParameter(f"the body has {len(photos)} fields {FIELD!r}; send one photo")
         photo = photos[0]
         data = await photo.read() if isinstance(photo, UploadFile) else photo.encode()
+    except MultiPartException as error:
+        raise BadParameter(f"the multipart body can't be read: {error.message}") from error
     finally:
-        await form.close()
+        parser.close()
     return _checked(data, max_bytes)
 
 

@@ -1,7 +1,9 @@
 """The corpus of bad inputs, as far as it needs no running service: decoding, reading, filters, addresses."""
 
 import asyncio
+import gc
 import random
+import warnings
 from collections.abc import Iterable
 
 import httpx
@@ -92,6 +94,18 @@ async def answer(client: httpx.AsyncClient, bad: BadRequest) -> tuple[int, str]:
 def test_bad_request_is_answered_by_its_code(maker):
     answers = asyncio.run(answered(maker()))
     assert {name: answer for name, answer in answers.items() if answer[0] not in answer[1]} == {}
+
+
+def test_form_that_ends_within_a_photo_leaves_no_file_open():
+    head = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    cut_off = BadRequest("form", "cut off", ((400, "empty_body"),), body=head + b"half a photo", headers=form)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        answers = asyncio.run(answered([cut_off]))
+        gc.collect()
+    assert answers["cut off"][0] == (400, "empty_body")
+    assert [str(each.message) for each in warned if each.category is ResourceWarning] == []
 
 
 async def refusal(url: str) -> str:
