@@ -60,8 +60,13 @@ _KEY_PARAMETER = {
 def router(service: Service, guard: Guard) -> APIRouter:
     """Return the routes that change products."""
     routes = APIRouter(tags=["products"])
-    putting, deleting, changing = (audited(guard, action) for action in ("put", "delete", "batch"))
+    _add_put(routes, service, audited(guard, "put"))
+    _add_delete(routes, service, audited(guard, "delete"))
+    _add_batch(routes, service, audited(guard, "batch"))
+    return routes
 
+
+def _add_put(routes: APIRouter, service: Service, writing: Any) -> None:
     @routes.put(
         PATH,
         response_model=ChangeAnswer,
@@ -69,7 +74,7 @@ def router(service: Service, guard: Guard) -> APIRouter:
         openapi_extra=_body(ProductBody, PRODUCTS),
         summary="Let a product be so",
     )
-    async def put(product_id: str, request: Request, write: Write = putting) -> Response:
+    async def put(product_id: str, request: Request, write: Write = writing) -> Response:
         """Store the product, all of it, and answer once that is done. Images that are left out are removed.
 
         An image that is there already is not embedded again, and one at a URL is only fetched where it changed.
@@ -78,6 +83,8 @@ def router(service: Service, guard: Guard) -> APIRouter:
         values = await read_json(request, service.max_body_bytes)
         return await _one(service, write, request, read_product(values).change(product_id), values)
 
+
+def _add_delete(routes: APIRouter, service: Service, writing: Any) -> None:
     @routes.delete(
         PATH,
         response_model=ChangeAnswer,
@@ -86,7 +93,7 @@ def router(service: Service, guard: Guard) -> APIRouter:
         summary="Let a product go",
     )
     async def delete(
-        product_id: str, request: Request, at: Annotated[Moment, Query()] = None, write: Write = deleting
+        product_id: str, request: Request, at: Annotated[Moment, Query()] = None, write: Write = writing
     ) -> Response:
         """Remove the product and answer once that is done.
 
@@ -95,6 +102,8 @@ def router(service: Service, guard: Guard) -> APIRouter:
         check_product_id(product_id)
         return await _one(service, write, request, Removal(product_id, milliseconds(at)), milliseconds(at))
 
+
+def _add_batch(routes: APIRouter, service: Service, writing: Any) -> None:
     @routes.post(
         BATCH_PATH,
         response_model=BatchAnswer,
@@ -102,7 +111,7 @@ def router(service: Service, guard: Guard) -> APIRouter:
         openapi_extra=_body(BatchBody, BATCHES),
         summary="Change several products",
     )
-    async def batch(request: Request, write: Write = changing) -> Response:
+    async def batch(request: Request, write: Write = writing) -> Response:
         """Store and remove products, and answer what became of each item once that is done.
 
         An item that can't be stored has a problem, and keeps none of the others from being stored.
@@ -117,8 +126,6 @@ def router(service: Service, guard: Guard) -> APIRouter:
             return changed, JSONResponse(answer.model_dump(mode="json"))
 
         return await _once(service, write, request, values, work)
-
-    return routes
 
 
 def _change(item: Any) -> Change | Changed:
