@@ -246,6 +246,17 @@ class StoreConfig(Section):
     signing_key_file: Path | None = Field(None, description="file that holds the key")
 
 
+class CacheConfig(Section):
+    """What each ingress replica remembers of photos, so that one which comes again needs no model."""
+
+    enabled: bool = Field(
+        False, description="know a photo again that its key, or whoever has none, sent before; never a photo itself"
+    )
+    max_entries: int = Field(10_000, ge=1, description="photos that are remembered; the least used go first")
+    max_bytes: int = Field(64 * 2**20, ge=1, description="bytes that boxes and embeddings of them take")
+    expiry_s: float = Field(900, gt=0, description="seconds that a photo is remembered for")
+
+
 class HttpConfig(Section):
     host: IpAddress = Field("127.0.0.1", description="IP address the service listens on")
     port: int = Field(8000, ge=1, le=65535, description="port the service listens on")
@@ -377,6 +388,11 @@ class FetchConfig(Section):
         (),
         description="hosts that the photo of a search may be fetched from by `url`, named as in allow_hosts; default: "
         "none, and no search takes a `url`",
+    )
+    max_searches: int = Field(
+        64,
+        ge=1,
+        description="searches per ingress replica that wait for their photo to come by `url`; more are answered 429",
     )
     connections: int = Field(64, ge=1, description="most requests at once, in all")
     connections_per_host: int = Field(8, ge=1, description="most requests at once to one host")
@@ -543,6 +559,7 @@ class Config(BaseSettings):
     degradation: DegradationConfig = DegradationConfig()
     ranking: RankingConfig = RankingConfig()
     store: StoreConfig = StoreConfig()
+    cache: CacheConfig = CacheConfig()
     milvus: MilvusConfig = MilvusConfig()
     ingress: IngressConfig = IngressConfig()
     detector: DetectorConfig = DetectorConfig()
@@ -561,6 +578,12 @@ class Config(BaseSettings):
         most = self.ingress.max_in_flight
         if most >= self.ingress.max_ongoing_requests:
             raise ValueError(f"ingress.max_ongoing_requests must be more than ingress.max_in_flight, which is {most}")
+        waiting = self.fetch.max_searches if self.fetch.search_hosts else 0
+        if waiting and most + waiting >= self.ingress.max_ongoing_requests:
+            raise ValueError(
+                "ingress.max_ongoing_requests must be more than ingress.max_in_flight and fetch.max_searches together, "
+                f"which are {most + waiting}: else slow hosts could keep out photos that are sent"
+            )
         for name in ("detector", "embedder", "searcher"):
             if most > getattr(self, name).max_queued_requests:
                 raise ValueError(f"{name}.max_queued_requests must be at least ingress.max_in_flight, which is {most}")

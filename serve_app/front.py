@@ -33,6 +33,7 @@ from serve_app.pipeline import Answer, Embedded, Query, Sighting, Stored
 from serve_app.query_flow import QueryFlow, Stages, make_flow
 from serve_app.repeats import Begun, Repeats
 from serve_app.rules_file import watch_rules
+from serve_app.seen_photos import SeenPhotos
 from serve_app.sessions import Sessions
 from serve_app.side_by_side import SideBySide
 from serve_app.similar import Products
@@ -49,6 +50,10 @@ class Counts(Protocol):
 
     def ended(self, code: str, timings_ms: Mapping[str, float], degraded: Sequence[str]) -> None:
         """Note a search with its outcome, the milliseconds of its stages, and what its answer lacked."""
+        ...
+
+    def looked_up(self, known: bool) -> None:
+        """Note whether a photo was remembered."""
         ...
 
     def stands(self, in_work: int, capacity: float) -> None:
@@ -80,7 +85,7 @@ class Front:
         self.max_body_bytes = config.limits.max_body_bytes
         self.markets = make_markets(config)
         self.access = make_access(config)
-        self.rules = watch_rules(config.rules_file, config.ranking).current
+        self.rules = watch_rules(config.rules_file, config.ranking, aside=True).current
         self.page_settings = config.page
         self.takes_feedback = config.feedback.enabled
         self.browser_detector = read_browser_detector(config)
@@ -94,13 +99,17 @@ class Front:
         )
         self._repeats = Repeats(store, config.store.timeout_s)
         self._photo_urls = PhotoUrls(config.fetch, config.limits.max_body_bytes)
+        self.rules()
         self._search_with(config, make_flow(config, stages, self.rules), store, signing_key)
 
     def _search_with(self, config: Config, flow: QueryFlow, store: Store, signing_key: bytes | None) -> None:
         photos, limits = Photos(store, config.store.timeout_s), config.limits
         paging = Paging(flow.pipeline, flow.stages, photos, self.fingerprint)
         self._feedback = FeedbackLog(config, photos)
-        self._sessions = Sessions(flow.pipeline, photos, paging, signing_key)
+        self._remembered = SeenPhotos(
+            config.cache, self.fingerprint, lambda: self.watch.view.collection, self._counts.looked_up
+        )
+        self._sessions = Sessions(flow.pipeline, photos, paging, signing_key, self._remembered)
         self._products = Products(flow.pipeline, flow.stages, self.fingerprint)
         self._inference = Inference(flow.stages, flow.embedding)
         self._pictures = Pictures(image_folders(config), max_bytes=limits.max_body_bytes, max_pixels=limits.max_pixels)
@@ -122,6 +131,7 @@ class Front:
             while True:
                 self._counts.stands(self.entrance.in_work, self.entrance.capacity)
                 await self.watch.look()
+                self._remembered.sweep()
                 await asyncio.sleep(WATCH_S)
         finally:
             logging.cancel()
@@ -142,11 +152,12 @@ class Front:
         return await self.entrance.admitted(lambda terms: self._sessions.search_again(owner, token, query, terms), bulk)
 
     async def search_url(self, owner: str, url: str, query: Query, *, bulk: bool = False) -> Answer:
-        # Before it is admitted: a search that waits for another server keeps none of ours busy.
+        # Before it is admitted: a search that waits for another server keeps none of ours busy. How many may wait so is
+        # bounded apart, so that slow hosts hold no place of those who send their photo.
         started_s = time.monotonic()
         with self.entrance.meter.call():
             self.watch.check()
-            photo = await self._photo_urls.photo(url, self._terms())
+            photo = await self._photo_urls.photo(url, Terms.within(self.entrance.deadline_s, bulk=bulk))
         fetched_s = time.monotonic() - started_s
         answer = await self.entrance.admitted(
             lambda terms: self._sessions.search(owner, photo, query, terms), bulk, spent_s=fetched_s

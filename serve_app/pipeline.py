@@ -6,10 +6,12 @@ models themselves, in unit tests fakes.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, StoredView, Terms, View
@@ -22,6 +24,9 @@ from serve_app.rules import MOST_IN_BAND, NO_RULES, Rules
 
 MAX_RANKED = 1_000
 """Products of a list that can be paged through."""
+ON_THE_LOOP_CHECKS = 20_000
+"""Hits, times rules, that are put in order on the event loop, some 10 ms; more of them in a thread: a count of all
+products, in a shop of many rules, takes seconds."""
 MAX_ROWS = 16_384
 """Milvus returns no more rows to one search: https://milvus.io/docs/limitations.md."""
 
@@ -34,6 +39,8 @@ NO_TOKEN = "no_token"  # noqa: S105
 
 FETCH = "fetch"
 """`timings_ms`: what it took to fetch the photo; only where the search names a URL."""
+CACHE = "cache"
+"""`timings_ms`: what it took to know a photo again, in place of `decode`, `detect` and `embed`."""
 COLD_START = "cold_start"
 """`timings_ms`: of the stages' times, what was spent waiting for a replica to start; left out where nothing was."""
 
@@ -77,6 +84,22 @@ class ImageViews:
     views: tuple[tuple[View, Detection], ...]
     crops: Crops
     phash: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """Hold what a photo is searched with: what is in it, and an embedding for each of `objects.query_boxes`.
+
+    `timings_ms` are those of the stages that it took, `cold_s` the seconds of them that a replica was waited for.
+    """
+
+    width: int
+    height: int
+    detections: tuple[Detection, ...]
+    embedded: Embedded
+    degraded: tuple[str, ...] = ()
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    cold_s: float = 0.0
 
 
 class DetectorStage(Protocol):
@@ -216,44 +239,61 @@ class Pipeline:
     async def run(
         self, photo: bytes, query: Query, terms: Terms = PATIENT, sighted: Callable[[], None] | None = None
     ) -> Answer:
-        """Search with a compressed photo; raises what the stages raise.
+        """Search with a compressed photo; raises what the stages raise. `sighted` is called as `see` calls it."""
+        return await self.find(await self.see(photo, query.focus, terms, sighted), query, terms)
+
+    async def see(
+        self, photo: bytes, focus: Focus, terms: Terms = PATIENT, sighted: Callable[[], None] | None = None
+    ) -> Seen:
+        """Return what a compressed photo is searched with; raises what detector and embedder raise.
 
         `sighted` is called as soon as it is known that the photo is one.
         """
         started = time.perf_counter()
-        sighting = await self._detector.detect(photo, query.focus, terms)
+        sighting = await self._detector.detect(photo, focus, terms)
         if sighted is not None:
             sighted()
         detected = time.perf_counter()
         embedded = await self._embedder.embed(sighting.crops, terms)
         ready = time.perf_counter()
-        wanted = query_lists(sighting.detections, query.focus)
-        fixed, found = await self.rank([entry.crops for entry in wanted], embedded, query, query.top_k, terms)
-        searched = time.perf_counter()
-        # A replica that is younger than its call has lasted was waited for.
-        cold_s = (
-            max(0.0, detected - started - sighting.age_s)
-            + max(0.0, ready - detected - embedded.age_s)
-            + max(0.0, searched - ready - found.age_s)
-        )
-        unseen = () if sighting.detections or sighting.degraded or not query.focus.detects else (NO_OBJECT,)
-        return Answer(
+        return Seen(
             width=sighting.width,
             height=sighting.height,
-            model=embedded.model,
+            detections=sighting.detections,
+            embedded=embedded,
+            degraded=sighting.degraded,
+            timings_ms={
+                "decode": sighting.decode_ms,
+                "detect": (detected - started) * 1e3 - sighting.decode_ms,
+                "embed": (ready - detected) * 1e3,
+            },
+            # A replica that is younger than its call has lasted was waited for.
+            cold_s=max(0.0, detected - started - sighting.age_s) + max(0.0, ready - detected - embedded.age_s),
+        )
+
+    async def find(self, seen: Seen, query: Query, terms: Terms = PATIENT) -> Answer:
+        """Search with what was seen in a photo for this query's focus; raises what the searcher raises."""
+        started = time.perf_counter()
+        wanted = query_lists(seen.detections, query.focus)
+        fixed, found = await self.rank([entry.crops for entry in wanted], seen.embedded, query, query.top_k, terms)
+        took_s = time.perf_counter() - started
+        cold_s = seen.cold_s + max(0.0, took_s - found.age_s)
+        unseen = () if seen.detections or seen.degraded or not query.focus.detects else (NO_OBJECT,)
+        return Answer(
+            width=seen.width,
+            height=seen.height,
+            model=seen.embedded.model,
             collection=found.collection,
             lists=tuple(
                 ProductList(entry, None if ranked is None else ranked.hits[: query.top_k], f"o{number}", ranked)
                 for number, (entry, ranked) in enumerate(zip(wanted, fixed, strict=True))
             ),
-            degraded=(*sighting.degraded, *unseen, *found.degraded),
+            degraded=(*seen.degraded, *unseen, *found.degraded),
             watermark_ms=found.watermark_ms,
             timings_ms={
-                "decode": sighting.decode_ms,
-                "detect": (detected - started) * 1e3 - sighting.decode_ms,
-                "embed": (ready - detected) * 1e3,
-                "search": (searched - ready) * 1e3,
-                "total": (searched - started) * 1e3,
+                **seen.timings_ms,
+                "search": took_s * 1e3,
+                "total": sum(seen.timings_ms.values()) + took_s * 1e3,
                 **({COLD_START: cold_s * 1e3} if cold_s else {}),
             },
         )
@@ -275,38 +315,57 @@ class Pipeline:
         rules, by_price = self._rules(), query.sort is not Sort.SIMILARITY
         if by_price or query.facets:
             depth = MAX_RANKED
-        worths = dict(query.worths)
-        arranges = rules.arranges and not by_price
         # Whatever may be lifted has to be known to the end of the band that the last product is in.
-        k = min((depth + (MOST_IN_BAND if arranges and rules.lifts else 0)) * self._rows_per_product, MAX_ROWS)
+        beyond = MOST_IN_BAND if rules.lifts and not by_price else 0
+        k = min((depth + beyond) * self._rows_per_product, MAX_ROWS)
         while True:
             found = await self._searcher.search(embedded, k, query.wanted, query.strong, terms)
             lacking = [flag for flag in found.degraded if flag in self._refused]
             if lacking:
                 raise MilvusUnavailable(f"a part of the index is away ({lacking[0]}); try again shortly")
-            more = False
-            fixed: list[Fixed | None] = []
-            for crops in lists:
-                own = [found.hits[i] for i in crops]
-                hits = (hit for hits in own for hit in hits if rules.shows(hit))
-                page = group(hits, min_score=query.min_score, by_parent=query.by_parent)
-                unseen = cut_off(own, asked=k, min_score=query.min_score)
-                more |= needs_more(page, unseen, depth)
-                final = final_part(page, unseen, depth)[:MAX_RANKED]
-                whole = unseen is None or len(final) == MAX_RANKED or k == MAX_ROWS
-                if by_price:
-                    final = sort(
-                        final,
-                        query.sort,
-                        band=self._price_band,
-                        currency=query.currency,
-                        worths=worths,
-                        place=rules.place,
-                    )
-                elif arranges:
-                    final = rules.arranged(final, whole=whole)
-                    more |= not whole and len(final) < depth
-                fixed.append(Fixed(tuple(final), whole, embedded.embeddings[list(crops)]) if crops else None)
+            work = partial(self._fixed, lists, embedded, found, query, depth, k, rules)
+            large = sum(map(len, found.hits)) * (1 + len(rules.rules)) > ON_THE_LOOP_CHECKS
+            fixed, more = await asyncio.to_thread(work) if large else work()
             if not more or k == MAX_ROWS:
                 return fixed, found
             k = min(k * 4, MAX_ROWS)
+
+    def _fixed(
+        self,
+        lists: Sequence[tuple[int, ...]],
+        embedded: Embedded,
+        found: Found,
+        query: Query,
+        depth: int,
+        k: int,
+        rules: Rules,
+    ) -> tuple[list[Fixed | None], bool]:
+        """Return what the hits fix of each list's ranking, and whether its first `depth` products could still change.
+
+        `k` rows were asked for with each embedding.
+        """
+        by_price = query.sort is not Sort.SIMILARITY
+        more = False
+        fixed: list[Fixed | None] = []
+        for crops in lists:
+            own = [found.hits[i] for i in crops]
+            hits = (hit for hits in own for hit in hits if rules.shows(hit))
+            page = group(hits, min_score=query.min_score, by_parent=query.by_parent)
+            unseen = cut_off(own, asked=k, min_score=query.min_score)
+            more |= needs_more(page, unseen, depth)
+            final = final_part(page, unseen, depth)[:MAX_RANKED]
+            whole = unseen is None or len(final) == MAX_RANKED or k == MAX_ROWS
+            if by_price:
+                final = sort(
+                    final,
+                    query.sort,
+                    band=self._price_band,
+                    currency=query.currency,
+                    worths=dict(query.worths),
+                    place=rules.place,
+                )
+            elif rules.arranges:
+                final = rules.arranged(final, whole=whole)
+                more |= not whole and len(final) < depth
+            fixed.append(Fixed(tuple(final), whole, embedded.embeddings[list(crops)]) if crops else None)
+        return fixed, more

@@ -35,6 +35,7 @@ class SearchMetrics:
     def __init__(self) -> None:
         self._requests = Counter(telemetry.REQUESTS, tag_keys=("code",))
         self._degraded = Counter(telemetry.DEGRADED, tag_keys=("code",))
+        self._remembered = Counter(telemetry.REMEMBERED, tag_keys=("outcome",))
         self._in_flight = Gauge(telemetry.IN_FLIGHT)
         self._capacity = Gauge(telemetry.CAPACITY)
         self._stage_ms = Histogram(
@@ -47,6 +48,9 @@ class SearchMetrics:
             self._degraded.inc(1, tags={"code": flag})
         for stage, milliseconds in timings_ms.items():
             self._stage_ms.observe(milliseconds, tags={"stage": stage})
+
+    def looked_up(self, known: bool) -> None:
+        self._remembered.inc(1, tags={"outcome": "hit" if known else "miss"})
 
     def stands(self, in_work: int, capacity: float) -> None:
         self._in_flight.set(in_work)

@@ -71,10 +71,13 @@ def _rule(path: Path, body: RuleBody) -> Rule:
         raise BadConfig(f"the rule {body.name!r} in {path} can't be used: {error.message}") from error
 
 
-def watch_rules(path: Path, ranking: RankingConfig) -> WatchedFile[Rules]:
-    """Return the rules of a file at each time; those of the settings alone until they can be read."""
+def watch_rules(path: Path, ranking: RankingConfig, *, aside: bool = False) -> WatchedFile[Rules]:
+    """Return the rules of a file at each time; those of the settings alone until they can be read.
+
+    A file of MOST_BYTES takes seconds to be read, so an event loop has it read `aside`.
+    """
 
     def read(path: Path) -> Rules:
         return Rules(read_rules(path), ranking.sold_out_last, ranking.rules_band)
 
-    return WatchedFile(path, read, "rules", otherwise=Rules((), ranking.sold_out_last, ranking.rules_band))
+    return WatchedFile(path, read, "rules", otherwise=Rules((), ranking.sold_out_last, ranking.rules_band), aside=aside)

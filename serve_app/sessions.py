@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from serve_app.cursors import Cursors
@@ -11,17 +12,26 @@ from serve_app.domain import PATIENT, Terms
 from serve_app.errors import StageUnavailable
 from serve_app.paging import Paging, goes_on
 from serve_app.photos import Photos
-from serve_app.pipeline import NO_TOKEN, Answer, Pipeline, Query
+from serve_app.pipeline import NO_TOKEN, Answer, Pipeline, Query, Seen
+from serve_app.seen_photos import SeenPhotos, known_again
 
 
 class Sessions:
     """Search, and keep what further searches need."""
 
-    def __init__(self, pipeline: Pipeline, photos: Photos, paging: Paging, signing_key: bytes | None = None) -> None:
-        """Sign cursors with a key that is given, else with the store's."""
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        photos: Photos,
+        paging: Paging,
+        signing_key: bytes | None = None,
+        remembered: SeenPhotos | None = None,
+    ) -> None:
+        """Sign cursors with a key that is given, else with the store's; ask no model for photos that are remembered."""
         self._pipeline = pipeline
         self._photos = photos
         self._paging = paging
+        self._remembered = remembered
         self._cursors = None if signing_key is None else Cursors(signing_key)
 
     async def search(self, owner: str, photo: bytes, query: Query, terms: Terms = PATIENT) -> Answer:
@@ -31,7 +41,7 @@ class Sessions:
         def keep() -> None:
             keeping.append(asyncio.create_task(self._signed(self._photos.keep(owner, photo))))
 
-        answer = await self._pipeline.run(photo, query, terms, keep)
+        answer = await self._searched(owner, photo, query, terms, keep)
         kept = await keeping[0]
         if kept is None:
             return replace(answer, degraded=(*answer.degraded, NO_TOKEN))
@@ -41,8 +51,24 @@ class Sessions:
     async def search_again(self, owner: str, token: str, query: Query, terms: Terms = PATIENT) -> Answer:
         """Search with a photo that was sent before; raises PhotoExpired, and what the stages and the store raise."""
         photo = await self._photos.photo(owner, token)
-        answer = replace(await self._pipeline.run(photo, query, terms), token=token)
+        answer = replace(await self._searched(owner, photo, query, terms), token=token)
         return self._paging.continued(owner, answer, query, await self._signing())
+
+    async def _searched(
+        self, owner: str, photo: bytes, query: Query, terms: Terms, sighted: Callable[[], None] = lambda: None
+    ) -> Answer:
+        """Search with a photo, without the models where it is remembered; `sighted` as for the pipeline."""
+        started = time.perf_counter()
+        key = None if self._remembered is None else await self._remembered.key(owner, photo, query.focus)
+        if self._remembered is None or key is None:
+            return await self._pipeline.run(photo, query, terms, sighted)
+        seen: Seen | None = self._remembered.get(key)
+        if seen is not None:
+            sighted()
+            return await self._pipeline.find(known_again(seen, time.perf_counter() - started), query, terms)
+        seen = await self._pipeline.see(photo, query.focus, terms, sighted)
+        self._remembered.put(key, seen)
+        return await self._pipeline.find(seen, query, terms)
 
     async def page(
         self,

@@ -289,6 +289,7 @@ def test_who_may_search_without_a_key_is_said(shape: str) -> None:
         ("config.detector.num_gpus=1", "gpuWorkers.enabled=true"),
         ("config.detector.device=cuda", "config.detector.num_gpus"),
         ("config.ingress.max_in_flight=256", "config.ingress.max_ongoing_requests"),
+        ("config.fetch.search_hosts={shop.test},config.fetch.max_searches=192", "config.fetch.max_searches"),
         ("config.searcher.max_queued_requests=10", "at least config.ingress.max_in_flight"),
         ("head.state=redis", "head.redis.address=HOST:PORT"),
         ("head.state=etcd", "head.state"),

@@ -42,6 +42,7 @@ def service(tmp_path_factory, weights, radios, keys_file):
     settings = {
         "AUTH__KEYS_FILE": str(keys_file),
         "STORE__TIMEOUT_S": "5",
+        "CACHE__ENABLED": "true",
         "INGRESS__SCALING__MIN_REPLICAS": "2",
         "INGRESS__SCALING__MAX_REPLICAS": "2",
     }
@@ -89,6 +90,22 @@ def test_token_works_at_both_replicas_and_is_its_keys_alone(service, radios):
     assert at_both(service, found) == {(200, "ok")}
     stolen = httpx.post(f"{service.url}/v1/search", params={"token": found}, headers=headers(OTHER), timeout=120)
     assert (stolen.status_code, stolen.json()["code"]) == (410, "photo_expired")
+
+
+def test_photo_that_comes_again_is_known_to_its_own_key_alone(service, radios):
+    # Each of the two replicas remembers what it saw itself.
+    answers = [searched(service, SHOP, radios.images[1]).json() for _ in range(3)]
+    assert any("cache" in answer["timings_ms"] for answer in answers)
+    answers.append(searched(service, OTHER, radios.images[1]).json())
+    assert "cache" not in answers[-1]["timings_ms"]
+    found = [
+        [
+            [(product["product_id"], product["score"]) for product in entry["products"] or []]
+            for entry in each["objects"]
+        ]
+        for each in answers
+    ]
+    assert found == [found[0]] * 4
 
 
 def test_replicas_count_together(service):

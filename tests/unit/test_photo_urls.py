@@ -5,11 +5,11 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from serve_app.config import FetchConfig
+from serve_app.config import Config, FetchConfig
 from serve_app.domain import Terms
-from serve_app.errors import FetchFailed, PhotoTooLarge
+from serve_app.errors import FetchFailed, Overloaded, PhotoTooLarge
 from serve_app.fetching import Fetcher
-from serve_app.photo_urls import SETTING, PhotoUrls, of_searches
+from serve_app.photo_urls import SETTING, PhotoUrls, Places, of_searches
 from tests.unit.test_fetching import LOCAL, Names, moved, serving
 
 MAX_BYTES = 1000
@@ -90,3 +90,61 @@ async def test_photo_of_more_bytes_than_may_be_sent_is_given_up():
 async def test_what_another_server_answers_has_a_code(status, code):
     async with serving(lambda request: web.Response(status=status)) as server:
         assert (await refusal(fetching("127.0.0.1"), server.url()))[0] == code
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def refused(places: Places, *, bulk: bool = False) -> float | None:
+    """Return the seconds after which a search that is not taken may come again; None where it is."""
+    try:
+        with places.taken(Terms(bulk=bulk), 0):
+            return None
+    except Overloaded as error:
+        return error.retry_after_s
+
+
+def test_before_a_photo_came_a_place_is_promised_for_when_the_first_gives_up():
+    clock = Clock()
+    places = Places(2, clock)
+    with places.taken(Terms(), 104.0):
+        assert refused(places) is None
+    places = Places(2, clock)
+    with places.taken(Terms(), 104.0), places.taken(Terms(), 107.5):
+        assert refused(places) == 4.0
+        clock.now_s = 103.9
+        assert refused(places) == 1.0
+    assert refused(places) is None
+
+
+def test_once_photos_came_a_place_is_promised_after_what_they_took():
+    clock = Clock()
+    places = Places(1, clock)
+    with places.taken(Terms(), 110.0):
+        clock.now_s = 102.0
+    with places.taken(Terms(), 122.0):
+        assert refused(places) == 2.0
+
+
+def test_searches_of_a_batch_leave_half_of_the_places_to_shoppers():
+    places = Places(4, Clock())
+    with places.taken(Terms(bulk=True), 110.0), places.taken(Terms(bulk=True), 110.0):
+        assert refused(places, bulk=True) == 10.0
+        assert refused(places) is None
+
+
+def test_place_is_given_back_where_no_photo_comes():
+    places = Places(1, Clock())
+    with pytest.raises(FetchFailed), places.taken(Terms(), 110.0):
+        raise FetchFailed("away")
+    assert refused(places) is None
+
+
+def test_places_and_searches_in_work_have_to_leave_room_for_photos_that_are_sent():
+    Config(fetch={"max_searches": 192})
+    with pytest.raises(ValueError, match=r"fetch\.max_searches together"):
+        Config(fetch={"max_searches": 192, "search_hosts": ["shop.test"]})

@@ -200,3 +200,14 @@ def test_rules_that_change_are_in_force_at_once_and_broken_ones_leave_the_last(t
     assert len(caplog.records) == 1
     path.unlink()
     assert file.current().rules == ()
+
+
+def test_rules_that_are_read_aside_hold_from_the_first_answer_and_change_without_holding_one_up(tmp_path):
+    path = tmp_path / "rules.yaml"
+    path.write_text("- {name: a, action: hide, product: x}")
+    file = watch_rules(path, RankingConfig(), aside=True)
+    assert [rule.name for rule in file.current().rules] == ["a"]
+    path.write_text("- {name: longer, action: hide, product: x}")
+    assert [rule.name for rule in file.current().rules] == ["a"]
+    file._reading.join()
+    assert [rule.name for rule in file.current().rules] == ["longer"]
