@@ -125,7 +125,7 @@ class Front:
 
     async def run(self) -> None:
         """Look after the index, the metrics and the feedback log until cancelled."""
-        logging = asyncio.create_task(self._feedback.run())
+        noting = asyncio.create_task(self._feedback.run())
         try:
             await self._sessions.connect()
             while True:
@@ -134,7 +134,7 @@ class Front:
                 self._remembered.sweep()
                 await asyncio.sleep(WATCH_S)
         finally:
-            logging.cancel()
+            noting.cancel()
 
     async def close(self) -> None:
         """Let go of connections, and write what waits to be written."""
