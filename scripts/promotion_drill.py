@@ -31,6 +31,7 @@ from scripts.import_side import make_data_dir
 from scripts.measuring import Goal, Report, percentile, wait_until
 from scripts.milvus_binary import unpack_milvus
 from scripts.milvus_cluster import MilvusCluster
+from scripts.processes import CantStart
 from scripts.ray_nodes import HERE, SERVE_PORT, RayNodes
 from scripts.stand_in_service import is_ready
 from serve_app.weights.loader import digest, embedder_files, fingerprint, load_tensors
@@ -85,7 +86,7 @@ def prepare(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def run(arguments: argparse.Namespace, workdir: Path, console: Console) -> Report:
-    """Do the promotions; raises CantStart, HTTPError, TimeoutError and CalledProcessError."""
+    """Do the promotions; raises CantStart, HTTPError and TimeoutError."""
     workdir = workdir.resolve()
     rounds = QUICK_ROUNDS if arguments.quick else ROUNDS
     report = Report("drills promotion", {"searches_per_s": RATE, "deadline_s": DEADLINE_S, "max_loss": MAX_LOSS})
@@ -147,7 +148,7 @@ def _service(workdir: Path, folder: Path) -> Iterator[RayNodes]:
     with MilvusCluster(workdir / "milvus") as milvus:
         settings: dict[str, Any] = {
             "data_dir": str(folder),
-            "milvus": {"uri": [uri.replace("127.0.0.1", HERE) for uri in milvus.uris]},
+            "milvus": {"uri": milvus.uris[0].replace("127.0.0.1", HERE)},
             "http": {"host": "0.0.0.0", "port": SERVE_PORT},  # noqa: S104 - in a network namespace of its own
             "auth": {"anonymous_search": True},
             "limits": {"deadline_s": DEADLINE_S, "cold_deadline_s": DEADLINE_S},
@@ -171,7 +172,7 @@ def _document(folder: Path) -> dict[str, Any]:
 
 
 def _shoplens(folder: Path, *arguments: str, may_end: Sequence[int] = (0,)) -> subprocess.CompletedProcess[str]:
-    """Run a command on the shop's settings, its output to a file as well; raises CalledProcessError."""
+    """Run a command on the shop's settings, its output to a file as well; raises CantStart."""
     command = [sys.executable, "-m", "serve_app.cli", *arguments, "--config", f"{folder}/shoplens.yaml"]
     environ = os.environ | {"COLUMNS": "160"}
     ended = subprocess.run(
@@ -180,7 +181,7 @@ def _shoplens(folder: Path, *arguments: str, may_end: Sequence[int] = (0,)) -> s
     with (folder / "commands.log").open("a", encoding="utf-8") as log:
         log.write(f"$ shoplens {' '.join(arguments)}\n{ended.stdout}\nexit {ended.returncode}\n")
     if ended.returncode not in may_end:
-        raise subprocess.CalledProcessError(ended.returncode, command, ended.stdout)
+        raise CantStart(f"shoplens {arguments[0]} ended with {ended.returncode}: {ended.stdout.strip()[-500:]}")
     return ended
 
 
