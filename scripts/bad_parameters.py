@@ -52,6 +52,8 @@ def numbers() -> Iterator[BadRequest]:
     yield query("number", f"top_k={quote('٥')}", OK, BAD)
     for text in ("min_score=nan", "min_score=-inf", "min_score=1e400", "objects=0", "objects=11", "objects=-1"):
         yield query("number", text)
+    for text in ("min_match=nan", "min_match=1.1", "min_match=-1", "min_match="):
+        yield query("number", text)
     for text in ("objects=1.0", f"objects={quote('²')}", f"objects={'9' * 5000}", "objects=", "sort=price_asc;--"):
         yield query("number", text)
     for text in ("price_min=-1", "price_min=NaN", "price_max=Infinity", "price_min=1e999999999", "price_max=-0.01"):

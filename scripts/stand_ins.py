@@ -92,6 +92,7 @@ def build_app(args: dict[str, Any]) -> Application:
     return deployment(deployments.Ingress).bind(
         settings,
         model,
+        None,
         deployment(Detector).bind(settings, args["photo_s"]),
         deployment(Embedder).bind(settings, args["crop_s"], model),
         deployment(deployments.Searcher).bind(settings),

@@ -18,7 +18,7 @@ from serve_app import deployments
 from serve_app.config import Config, StageConfig
 from serve_app.local_ray import start
 from serve_app.scaling import Aims
-from serve_app.weights.chosen import model_of
+from serve_app.weights.chosen import curve_of, model_of
 
 APPLICATION = "shoplens"
 LOGICAL_CPUS = 4
@@ -164,6 +164,7 @@ def _composed(config: Config, args: dict[str, Any]) -> Application:
     return deployment(deployments.Ingress).bind(
         args,
         model,
+        curve_of(config, model),
         deployment(deployments.Detector).bind(args),
         deployment(deployments.Embedder).bind(args),
         deployment(deployments.Searcher).bind(args),

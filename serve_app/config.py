@@ -165,6 +165,11 @@ class EmbedderConfig(ModelStageConfig):
         pattern=r"^[0-9a-f]{12}$",
         description="fingerprint of a registered model, in place of `head`: what `shoplens model promote` rolls out",
     )
+    calibration: Path | None = Field(
+        None,
+        description="curve of this model for `match`, as `shoplens evaluate search --fit` writes it; default: that of "
+        "its entry, where `model` names one",
+    )
     threads: int = Field(2, ge=1, description="CPU threads the model computes with; its work is twice the detector's")
     max_batch: int = Field(16, ge=1, description="most crops in one batch")
 

@@ -20,6 +20,7 @@ from ray.serve._private.common import ReplicaState
 from ray.serve.handle import DeploymentHandle
 
 from serve_app import telemetry
+from serve_app.calibration import Curve
 from serve_app.catalogue.products import ProductWriter
 from serve_app.catalogue.staged import StageModels
 from serve_app.collection import alias
@@ -159,6 +160,7 @@ class Ingress(Front):
         self,
         settings: Settings,
         fingerprint: str,
+        curve: Curve | None,
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
         searcher: DeploymentHandle[Any],
@@ -175,6 +177,7 @@ class Ingress(Front):
             make_store(config.store),
             signing_key=signing_key(config.store),
             writes=Writes(_product_writer(config, fingerprint, stages), ActorTurns(deadline_s), deadline_s),
+            curve=curve,
             watch=_index_watch(config, fingerprint),
             counts=SearchMetrics(),
         )

@@ -10,6 +10,7 @@ from typing import Protocol
 from serve_app.api.service import IndexView
 from serve_app.backstage import Backstage
 from serve_app.browser_detector import read_browser_detector
+from serve_app.calibration import Curve
 from serve_app.callers import Caller, make_access
 from serve_app.changes import Change, Changed
 from serve_app.collection import IMAGE_FILE
@@ -73,10 +74,11 @@ class Front:
         *,
         signing_key: bytes | None,
         writes: Writes,
+        curve: Curve | None,
         watch: IndexWatch,
         counts: Counts,
     ) -> None:
-        """Answer with the running model of this fingerprint; raises BadConfig.
+        """Answer with the running model of this fingerprint, and its curve for chances; raises BadConfig.
 
         It works in one event loop, once `run` does.
         """
@@ -88,6 +90,7 @@ class Front:
         self.rules = watch_rules(config.rules_file, config.ranking, aside=True).current
         self.page_settings = config.page
         self.takes_feedback = config.feedback.enabled
+        self.tells_matches = curve is not None
         self.browser_detector = read_browser_detector(config)
         self.quotas = Quotas(store, config.store.timeout_s)
         self.watch = watch
@@ -100,7 +103,7 @@ class Front:
         self._repeats = Repeats(store, config.store.timeout_s)
         self._photo_urls = PhotoUrls(config.fetch, config.limits.max_body_bytes)
         self.rules()
-        self._search_with(config, make_flow(config, stages, self.rules), store, signing_key)
+        self._search_with(config, make_flow(config, stages, self.rules, curve), store, signing_key)
 
     def _search_with(self, config: Config, flow: QueryFlow, store: Store, signing_key: bytes | None) -> None:
         photos, limits = Photos(store, config.store.timeout_s), config.limits

@@ -12,7 +12,7 @@ from serve_app.milvus.searcher import MilvusSearcher
 from serve_app.pipeline import Pipeline
 from serve_app.rules_file import watch_rules
 from serve_app.stages import load_detector, load_embedder
-from serve_app.weights.chosen import model_of
+from serve_app.weights.chosen import curve_of, model_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Searching:
 async def searching(config: Config, uri: str) -> AsyncIterator[Searching]:
     """Load the models and search Milvus at `uri` until the block ends; raises BadWeights, BadConfig."""
     model = model_of(config)
+    curve = curve_of(config, model)
     async with AsyncExitStack() as stack:
         detector = load_detector(config)
         stack.push_async_callback(detector.close)
@@ -44,5 +45,6 @@ async def searching(config: Config, uri: str) -> AsyncIterator[Searching]:
             rows_per_product=config.searcher.candidates_per_product,
             price_band=config.ranking.price_band,
             rules=watch_rules(config.rules_file, config.ranking).current,
+            curve=curve,
         )
         yield Searching(pipeline, searchers.searcher(model), model)

@@ -110,7 +110,7 @@ class Paging:
             height=ranking.height,
             model=ranking.model,
             collection=page.found.collection,
-            lists=(ProductList(ranking.object, page.hits, ranking.object_id, next=after),),
+            lists=(ProductList(ranking.object, page.hits, ranking.object_id, next=after, chances=ranking.chances),),
             degraded=page.found.degraded,
             watermark_ms=page.found.watermark_ms,
             timings_ms={"search": took_ms, "total": took_ms},
@@ -133,9 +133,9 @@ class Paging:
         data = await self._photos.read(owner, cursor.token, cursor.ranking)
         if data is None:
             embedded = Embedded(known.embeddings, known.model)
-            crops = tuple(range(len(known.embeddings)))
+            entry = replace(known.object, crops=tuple(range(len(known.embeddings))))
             try:
-                (fixed,), found = await self._pipeline.rank([crops], embedded, known.query, MAX_RANKED, terms)
+                (fixed,), found = await self._pipeline.rank([entry], embedded, known.query, MAX_RANKED, terms)
             except IndexMissing as error:
                 raise self._gone(known, error) from error
             if found.degraded:

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
+from serve_app.calibration import LEADERS, Chances, Curve, no_curve
 from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, StoredView, Terms, View
-from serve_app.errors import MilvusUnavailable
+from serve_app.errors import BadParameter, MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.money import PriceRange
 from serve_app.objects import THE_BEST, Focus, ObjectList, query_lists
-from serve_app.ranking import Sort, cut_off, final_part, group, needs_more, sort
+from serve_app.ranking import Sort, by_similarity, final_part, needs_more, sort
 from serve_app.rules import MOST_IN_BAND, NO_RULES, Rules
 
 MAX_RANKED = 1_000
@@ -156,6 +157,7 @@ class Query:
     top_k: int = 10
     focus: Focus = THE_BEST
     min_score: float | None = None
+    min_match: float | None = None
     wanted: Filter = NO_FILTER
     strong: bool = False
     by_parent: bool = False
@@ -179,11 +181,15 @@ class Fixed:
     whole: bool
     """Nothing can follow, or nothing is to."""
     embeddings: Embeddings
+    chances: Chances | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProductList:
-    """Hold one object with its products, best first; None where the object was not searched."""
+    """Hold one object with its products, best first; None where the object was not searched.
+
+    `chances` tell how likely each is the right one; None where that can't be told.
+    """
 
     object: ObjectList
     products: tuple[Hit, ...] | None
@@ -191,6 +197,14 @@ class ProductList:
     fixed: Fixed | None = None
     next: str | None = None
     """A cursor to the products after these."""
+    chances: Chances | None = None
+
+    @classmethod
+    def first_page(cls, entry: ObjectList, fixed: Fixed | None, top_k: int, object_id: str = "") -> ProductList:
+        """Return the first products of a list that was ranked, or none where it was not searched."""
+        if fixed is None:
+            return cls(entry, None, object_id)
+        return cls(entry, fixed.hits[:top_k], object_id, fixed, chances=fixed.chances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +240,9 @@ class Pipeline:
         price_band: float = 0.1,
         refused: Collection[str] = (),
         rules: Callable[[], Rules] = lambda: NO_RULES,
+        curve: Curve | None = None,
     ) -> None:
-        """`rules` returns those that are in force now."""
+        """`rules` returns those that are in force now. `curve` makes chances of its own model's scores alone."""
         self._detector = detector
         self._embedder = embedder
         self._searcher = searcher
@@ -235,6 +250,7 @@ class Pipeline:
         self._price_band = price_band
         self._refused = refused
         self._rules = rules
+        self._curve = curve
 
     async def run(
         self, photo: bytes, query: Query, terms: Terms = PATIENT, sighted: Callable[[], None] | None = None
@@ -275,7 +291,7 @@ class Pipeline:
         """Search with what was seen in a photo for this query's focus; raises what the searcher raises."""
         started = time.perf_counter()
         wanted = query_lists(seen.detections, query.focus)
-        fixed, found = await self.rank([entry.crops for entry in wanted], seen.embedded, query, query.top_k, terms)
+        fixed, found = await self.rank(wanted, seen.embedded, query, query.top_k, terms)
         took_s = time.perf_counter() - started
         cold_s = seen.cold_s + max(0.0, took_s - found.age_s)
         unseen = () if seen.detections or seen.degraded or not query.focus.detects else (NO_OBJECT,)
@@ -285,7 +301,7 @@ class Pipeline:
             model=seen.embedded.model,
             collection=found.collection,
             lists=tuple(
-                ProductList(entry, None if ranked is None else ranked.hits[: query.top_k], f"o{number}", ranked)
+                ProductList.first_page(entry, ranked, query.top_k, f"o{number}")
                 for number, (entry, ranked) in enumerate(zip(wanted, fixed, strict=True))
             ),
             degraded=(*seen.degraded, *unseen, *found.degraded),
@@ -300,7 +316,7 @@ class Pipeline:
 
     async def rank(
         self,
-        lists: Sequence[tuple[int, ...]],
+        lists: Sequence[ObjectList],
         embedded: Embedded,
         query: Query,
         depth: int,
@@ -310,20 +326,21 @@ class Pipeline:
 
         A list names the embeddings that it is searched by; where it names none, it is not searched. The last call fixes
         the rankings, so what it says of the index is true of them. Any order but that by similarity takes them all, and
-        so does counting them.
+        so does counting them. Raises BadParameter where chances are asked for that can't be told.
         """
         rules, by_price = self._rules(), query.sort is not Sort.SIMILARITY
+        curve = self._curve_for(embedded.model, query)
         if by_price or query.facets:
             depth = MAX_RANKED
         # Whatever may be lifted has to be known to the end of the band that the last product is in.
         beyond = MOST_IN_BAND if rules.lifts and not by_price else 0
-        k = min((depth + beyond) * self._rows_per_product, MAX_ROWS)
+        k = min((max(depth, LEADERS if curve else 0) + beyond) * self._rows_per_product, MAX_ROWS)
         while True:
             found = await self._searcher.search(embedded, k, query.wanted, query.strong, terms)
             lacking = [flag for flag in found.degraded if flag in self._refused]
             if lacking:
                 raise MilvusUnavailable(f"a part of the index is away ({lacking[0]}); try again shortly")
-            work = partial(self._fixed, lists, embedded, found, query, depth, k, rules)
+            work = partial(self._fixed, lists, embedded, found, query, depth, k, rules, curve)
             large = sum(map(len, found.hits)) * (1 + len(rules.rules)) > ON_THE_LOOP_CHECKS
             fixed, more = await asyncio.to_thread(work) if large else work()
             if not more or k == MAX_ROWS:
@@ -332,13 +349,14 @@ class Pipeline:
 
     def _fixed(
         self,
-        lists: Sequence[tuple[int, ...]],
+        lists: Sequence[ObjectList],
         embedded: Embedded,
         found: Found,
         query: Query,
         depth: int,
         k: int,
         rules: Rules,
+        curve: Curve | None,
     ) -> tuple[list[Fixed | None], bool]:
         """Return what the hits fix of each list's ranking, and whether its first `depth` products could still change.
 
@@ -347,14 +365,21 @@ class Pipeline:
         by_price = query.sort is not Sort.SIMILARITY
         more = False
         fixed: list[Fixed | None] = []
-        for crops in lists:
-            own = [found.hits[i] for i in crops]
-            hits = (hit for hits in own for hit in hits if rules.shows(hit))
-            page = group(hits, min_score=query.min_score, by_parent=query.by_parent)
-            unseen = cut_off(own, asked=k, min_score=query.min_score)
-            more |= needs_more(page, unseen, depth)
-            final = final_part(page, unseen, depth)[:MAX_RANKED]
-            whole = unseen is None or len(final) == MAX_RANKED or k == MAX_ROWS
+        for entry in lists:
+            own = [found.hits[i] for i in entry.crops]
+            ranked = by_similarity(
+                own,
+                asked=k,
+                shows=rules.shows,
+                min_score=query.min_score,
+                by_parent=query.by_parent,
+                curve=curve,
+                area=entry.detection.box.area,
+                min_match=query.min_match,
+            )
+            more |= ranked.is_led_by_unseen or needs_more(ranked.page, ranked.unseen, depth)
+            final = final_part(ranked.page, ranked.unseen, depth)[:MAX_RANKED]
+            whole = ranked.unseen is None or len(final) == MAX_RANKED or k == MAX_ROWS
             if by_price:
                 final = sort(
                     final,
@@ -367,5 +392,16 @@ class Pipeline:
             elif rules.arranges:
                 final = rules.arranged(final, whole=whole)
                 more |= not whole and len(final) < depth
-            fixed.append(Fixed(tuple(final), whole, embedded.embeddings[list(crops)]) if crops else None)
+            searched_by = embedded.embeddings[list(entry.crops)]
+            fixed.append(Fixed(tuple(final), whole, searched_by, ranked.chances) if entry.crops else None)
         return fixed, more
+
+    def _curve_for(self, model: str, query: Query) -> Curve | None:
+        """Return what makes chances of a model's scores; raises BadParameter where it lacks and is needed."""
+        # Of what is like a product that is left out, none is the right one.
+        curve = None if query.wanted.but_product else self._curve
+        if curve is not None and curve.model == model:
+            return curve
+        if query.min_match is not None:
+            raise BadParameter(no_curve(model))
+        return None

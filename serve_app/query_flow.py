@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
+from serve_app.calibration import Curve
 from serve_app.config import Config
 from serve_app.coverage import PARTIAL_INDEX
 from serve_app.degradation import DetectorOrWhole, EmbedderOrNone
@@ -43,8 +44,8 @@ class QueryFlow:
     pipeline: Pipeline
 
 
-def make_flow(config: Config, stages: Stages, rules: Callable[[], Rules]) -> QueryFlow:
-    """Return the flow as the settings say; `rules` returns those that are in force now."""
+def make_flow(config: Config, stages: Stages, rules: Callable[[], Rules], curve: Curve | None) -> QueryFlow:
+    """Return the flow as the settings say; `rules` returns those that are in force now, `curve` makes chances."""
     seeing = DetectorOrWhole(stages, WholePhoto(config.limits.max_pixels)) if config.degradation.no_detector else stages
     embedding = EmbedderOrNone(stages)
     pipeline = Pipeline(
@@ -55,5 +56,6 @@ def make_flow(config: Config, stages: Stages, rules: Callable[[], Rules]) -> Que
         price_band=config.ranking.price_band,
         refused=() if config.degradation.partial_index else (PARTIAL_INDEX,),
         rules=rules,
+        curve=curve,
     )
     return QueryFlow(seeing, embedding, stages, pipeline)

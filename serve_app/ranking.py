@@ -5,9 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from serve_app.calibration import LEADERS, Chances, Curve
 from serve_app.domain import Hit
 
 NO_WORTHS: Mapping[str, float] = MappingProxyType({})
@@ -64,6 +66,49 @@ def final_part(page: Sequence[Hit], unseen: float | None, depth: int) -> Sequenc
     if unseen is None:
         return page
     return page[: max(depth, bisect_right(page, -unseen, key=lambda hit: -hit.score))]
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """Hold a list's products, best first, and what may be missing among them.
+
+    `unseen` is the highest score that a row may have which could still join them, None where none can.
+    """
+
+    page: list[Hit]
+    unseen: float | None
+    chances: Chances | None = None
+    is_led_by_unseen: bool = False
+    """Those that chances are measured by may be others than are known."""
+
+
+def by_similarity(
+    answers: Sequence[Sequence[Hit]],
+    *,
+    asked: int,
+    shows: Callable[[Hit], bool],
+    min_score: float | None,
+    by_parent: bool,
+    curve: Curve | None,
+    area: float,
+    min_match: float | None,
+) -> Similar:
+    """Make one list of the hits of its embeddings, each asked for `asked` rows; see `group` and `Chances`."""
+    hits = [hit for answer in answers for hit in answer]
+    shown = [hit for hit in hits if shows(hit)]
+    page = group(shown, min_score=min_score, by_parent=by_parent)
+    unseen = cut_off(answers, asked=asked, min_score=min_score)
+    if curve is None:
+        return Similar(page, unseen)
+    is_plain = len(shown) == len(hits) and min_score is None and not by_parent
+    plain = page if is_plain else group(hits)
+    is_led_by_unseen = needs_more(plain, cut_off(answers, asked=asked, min_score=None), LEADERS)
+    chances = Chances.of(curve, area, plain)
+    if min_match is not None:
+        page = chances.at_least(page, min_match)
+        if unseen is not None and chances.highest(unseen) < min_match:
+            unseen = None
+    return Similar(page, unseen, chances, is_led_by_unseen)
 
 
 def sort(

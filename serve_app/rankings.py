@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter
 
+from serve_app.calibration import SCORE_DIGITS, Chances
 from serve_app.domain import EMBEDDING_DIM, Embeddings, Hit, Ranked
 from serve_app.objects import ObjectList
 from serve_app.pipeline import MAX_RANKED, Answer, Fixed, ProductList, Query
@@ -32,6 +33,8 @@ class Ranking:
     """Nothing can follow, or nothing is to."""
     vectors: bytes
     """The embeddings that the list is searched by, little-endian float32, one after the other."""
+    chances: Chances | None = None
+    """As the first page had them."""
 
     @property
     def embeddings(self) -> Embeddings:
@@ -61,6 +64,7 @@ def ranking_of(answer: Answer, entry: ProductList, fixed: Fixed, query: Query) -
         ranked=tuple(map(_ranked, fixed.hits)),
         whole=fixed.whole,
         vectors=np.ascontiguousarray(fixed.embeddings, "<f4").tobytes(),
+        chances=fixed.chances,
     )
 
 
@@ -85,4 +89,4 @@ def digest(query: Query) -> str:
 
 
 def _ranked(hit: Hit) -> Ranked:
-    return Ranked(hit.product_id, hit.row_id, round(hit.score, 6), hit.parent_id)
+    return Ranked(hit.product_id, hit.row_id, round(hit.score, SCORE_DIGITS), hit.parent_id)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from serve_app.collection import IndexInfo
-from serve_app.domain import PATIENT, Crops, Hit, Terms
-from serve_app.objects import ObjectList, query_lists
-from serve_app.pipeline import DetectorStage, Embedded, Pipeline, Query
+from serve_app.domain import PATIENT, Crops, Terms
+from serve_app.objects import query_lists
+from serve_app.pipeline import DetectorStage, Embedded, Pipeline, ProductList, Query
 
 UNNAMED = "not registered"
 
@@ -41,7 +41,7 @@ class Side:
 
     model: str
     collection: str | None
-    lists: tuple[tuple[ObjectList, tuple[Hit, ...]], ...]
+    lists: tuple[ProductList, ...]
 
 
 class AnyEmbedder(Protocol):
@@ -67,13 +67,9 @@ class SideBySide:
         sides = []
         for model in models:
             embedded = await self._embedder.embed_as(model, sighting.crops, terms)
-            ranked, found = await self._pipeline.rank(
-                [each.crops for each in lists], embedded, query, query.top_k, terms
-            )
+            ranked, found = await self._pipeline.rank(lists, embedded, query, query.top_k, terms)
             shown = tuple(
-                (entry, fixed.hits[: query.top_k])
-                for entry, fixed in zip(lists, ranked, strict=True)
-                if fixed is not None
+                ProductList.first_page(entry, fixed, query.top_k) for entry, fixed in zip(lists, ranked, strict=True)
             )
             sides.append(Side(embedded.model, found.collection, shown))
         return tuple(sides)

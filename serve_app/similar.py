@@ -51,17 +51,15 @@ class Products:
         parent = views[0].hit.parent_id if query.by_parent else ""
         asked = replace(query, wanted=replace(query.wanted, but_product=product_id, but_parent=parent))
         embedded = Embedded(np.stack([view.vector for view in views]), self._model)
-        crops = tuple(range(len(views)))
-        (fixed,), found = await self._pipeline.rank([crops], embedded, asked, asked.top_k, terms)
-        assert fixed is not None  # the list has crops
-        whole = ObjectList(Detection(WHOLE_BOX), Source.WHOLE, main=True, crops=crops)
+        whole = ObjectList(Detection(WHOLE_BOX), Source.WHOLE, main=True, crops=tuple(range(len(views))))
+        (fixed,), found = await self._pipeline.rank([whole], embedded, asked, asked.top_k, terms)
         took_ms = (time.perf_counter() - started) * 1e3
         answer = Answer(
             width=0,
             height=0,
             model=self._model,
             collection=found.collection,
-            lists=(ProductList(whole, fixed.hits[: asked.top_k], "o0", fixed),),
+            lists=(ProductList.first_page(whole, fixed, asked.top_k, "o0"),),
             degraded=found.degraded,
             watermark_ms=min(stored.watermark_ms, found.watermark_ms),
             timings_ms={"search": took_ms, "total": took_ms},

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from serve_app.calibration import Chances
 from serve_app.domain import PATIENT, Embeddings, Hit, StoredView, Terms, View
 from serve_app.errors import UnknownProduct
 from serve_app.filters import matches
@@ -25,6 +26,7 @@ class Reason(StrEnum):
     HIDDEN = "hidden_by_rule"
     FILTERED = "filtered_out"
     LOW_SCORE = "below_min_score"
+    LOW_MATCH = "below_min_match"
     SAME_PICTURE = "same_picture"
     SAME_PARENT = "same_parent"
     BEYOND = "beyond_ranking"
@@ -47,6 +49,7 @@ class Place:
     first: tuple[Hit, ...]
     instead: str | None = None
     """The product that stands for it, where pictures or parents are the same."""
+    chances: Chances | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class Explainer:
         sighting = await self._detector.detect(photo, query.focus, terms)
         embedded = await self._embedder.embed(sighting.crops, terms)
         lists = [entry for entry in query_lists(sighting.detections, query.focus) if entry.crops]
-        ranked, found = await self._pipeline.rank([each.crops for each in lists], embedded, query, MAX_RANKED, terms)
+        ranked, found = await self._pipeline.rank(lists, embedded, query, MAX_RANKED, terms)
         rules = self._rules()
         newest = max(stored.rows, key=lambda view: (view.updated_at, view.hit.view is View.WHOLE)).hit
         return Why(
@@ -110,7 +113,8 @@ def _place(entry: ObjectList, fixed: Fixed, rows: Sequence[StoredView], query: Q
     product_id = best.product_id
     rank = next((rank for rank, hit in enumerate(fixed.hits, 1) if hit.product_id == product_id), None)
     reason, instead = _reason(best, rank, fixed, [view.hit for view in rows], query, rules)
-    return Place(entry, reason, rank, best.score, best, fixed.hits[: query.top_k], instead)
+    first = fixed.hits[: query.top_k]
+    return Place(entry, reason, rank, best.score, best, first, instead, fixed.chances)
 
 
 def _best(rows: Sequence[StoredView], embeddings: Embeddings) -> Hit:
@@ -131,6 +135,8 @@ def _reason(
         return Reason.FILTERED, None
     if query.min_score is not None and best.score < query.min_score:
         return Reason.LOW_SCORE, None
+    if query.min_match is not None and fixed.chances and not fixed.chances.at_least([best], query.min_match):
+        return Reason.LOW_MATCH, None
     pictures = {hit.picture for hit in rows}
     twin = next((hit.product_id for hit in fixed.hits if hit.picture in pictures), None)
     if twin is not None:

@@ -16,10 +16,9 @@ from serve_app.api.admin_wire import KeyBody, index_of, side_of, why_of
 from serve_app.api.etags import known_tags
 from serve_app.api.keys import Guard
 from serve_app.api.page_routes import CHECK_EACH_TIME, FOREVER, MEDIA_TYPES, answer, pictures_policy, read_assets
-from serve_app.api.parameters import read_parameters
 from serve_app.api.pictures import picture_answer
 from serve_app.api.query_string import merged, query_values
-from serve_app.api.search import market_of
+from serve_app.api.search import market_of, parameters_of
 from serve_app.api.service import Service
 from serve_app.api.uploads import read_upload
 from serve_app.callers import Caller
@@ -144,7 +143,7 @@ async def _asked(request: Request, service: Service, name: str, what: str) -> tu
     if not named:
         raise BadParameter(f"{name} is missing: it names {what}")
     upload = await read_upload(request, service.max_body_bytes)
-    parameters = read_parameters(merged(query_values(others), upload.values))
+    parameters = parameters_of(service, merged(query_values(others), upload.values))
     market = market_of(service, request, parameters)
     if upload.photo is None:
         raise EmptyBody("the request has no photo; choose one")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from serve_app.api.wire import Wire, product_wire
+from serve_app.api.wire import Wire, product_wire, product_wires
+from serve_app.calibration import Chances
 from serve_app.collection import IndexInfo
+from serve_app.domain import Hit
 from serve_app.market import Market
 from serve_app.rules import Rules
 from serve_app.side_by_side import Side
@@ -38,11 +41,11 @@ def side_of(side: Side, market: Market, rules: Rules) -> dict[str, Any]:
     """Return what one model found, as the page shows it."""
     lists = [
         {
-            "object": entry.detection.label or str(entry.source),
-            "main": entry.main,
-            "products": [product_wire(hit, market, rules).model_dump() for hit in hits],
+            "object": entry.object.detection.label or str(entry.object.source),
+            "main": entry.object.main,
+            "products": _products(entry.products or (), entry.chances, market, rules),
         }
-        for entry, hits in side.lists
+        for entry in side.lists
     ]
     return {"model": side.model, "collection": side.collection, "lists": lists}
 
@@ -60,5 +63,9 @@ def _place(place: Place, market: Market, rules: Rules) -> dict[str, Any]:
         "view": str(place.best.view),
         "image_id": place.best.image_id,
         "instead": place.instead,
-        "first": [product_wire(hit, market, rules).model_dump() for hit in place.first],
+        "first": _products(place.first, place.chances, market, rules),
     }
+
+
+def _products(hits: Sequence[Hit], chances: Chances | None, market: Market, rules: Rules) -> list[dict[str, Any]]:
+    return [each.model_dump() for each in product_wires(hits, chances, market, rules)]

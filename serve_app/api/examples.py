@@ -43,6 +43,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "summary": "titles in German, prices in Swiss francs",
         "value": {"token": _SENT_BEFORE, "language": "de-CH", "currency": "CHF"},
     },
+    "likely": {
+        "summary": "products that are the right one with a chance of one half or more, where the model can tell",
+        "value": {"token": _SENT_BEFORE, "min_match": 0.5},
+    },
     "counted": {
         "summary": "the products of each list counted by category, price and colour",
         "value": {"token": _SENT_BEFORE, "facets": ["category", "price", "attr.colour"], "currency": "USD"},
@@ -70,7 +74,7 @@ ANSWER: dict[str, Any] = {
                     "image_url": None,
                     "view": "object",
                     "score": 0.71,
-                    "match": None,
+                    "match": 0.83,
                     "title": "Oak chair",
                     "category": "Living/Chairs",
                     "in_stock": True,
@@ -160,7 +164,7 @@ SIMILAR: dict[str, Any] = {
     "product_id": "207",
     "model": "7ec01fe19cd5",
     "index": {"collection": "products_7ec01fe19cd5_20261123T134529Z", "watermark": "2026-11-23T13:48:02.113Z"},
-    "products": ANSWER["objects"][0]["products"],
+    "products": [{**ANSWER["objects"][0]["products"][0], "match": None}],
     "facets": None,
     "next": _CURSOR,
     "degraded": [],

@@ -35,7 +35,7 @@ from serve_app.ranking import Sort
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
 
 MOST_OBJECTS = 10
-NOT_YET = frozenset({"min_match", "images"})
+NOT_YET = frozenset({"images"})
 """Names that version 1 reserves; refused, rather than ignored, until they work."""
 
 RANDOM_TEXT = "^[A-Za-z0-9_-]{1,64}$"
@@ -164,6 +164,13 @@ class Parameters(BaseModel):
     min_score: float | None = Field(
         None, ge=-1, le=1, allow_inf_nan=False, description="products with a lower cosine are left out"
     )
+    min_match: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="products with a lower `match` are left out; only where the model has a calibration curve",
+    )
     consistency: Literal["bounded", "strong"] = Field(
         "bounded", description="`strong` sees every write acknowledged before the search, and takes up to a second more"
     )
@@ -175,6 +182,7 @@ class Parameters(BaseModel):
             top_k=self.top_k,
             focus=self._focus(),
             min_score=self.min_score,
+            min_match=self.min_match,
             wanted=Filter(
                 categories=self.category,
                 prices=() if prices is None else market.prices(prices.low, prices.high),

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 PATH = "/v1/products/{product_id:text}"
 """An id may hold slashes, as it stands or as %2F, and line ends."""
-OF_PHOTOS = ("token", "url", "objects", "boxes", "box_source")
-"""Parameters of a search that say something of its photo."""
+OF_PHOTOS = ("token", "url", "objects", "boxes", "box_source", "min_match")
+"""Parameters of a search that say something of its photo, or of how likely a product is what it shows."""
 _READ = problems_of(404, 422, 500, 503, 504)
 _PAGED = problems_of(404, 410, 422, 500, 503, 504)
 

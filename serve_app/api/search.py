@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -18,6 +18,7 @@ from serve_app.api.query_string import merged, query_documentation, query_values
 from serve_app.api.service import Service
 from serve_app.api.uploads import FIELD, FORM, JSON, RAW, read_upload
 from serve_app.api.wire import SearchAnswer, search_answer
+from serve_app.calibration import no_curve
 from serve_app.callers import Caller
 from serve_app.domain import Source
 from serve_app.errors import BadParameter, EmptyBody, Forbidden
@@ -80,10 +81,10 @@ def router(service: Service, guard: Guard) -> APIRouter:
         # Before the body: nobody should upload a photo only to learn that a parameter is wrong.
         _check_input(caller, request.query_params)
         values = query_values(request.query_params.multi_items())
-        market_of(service, request, read_parameters(values))
+        market_of(service, request, parameters_of(service, values))
         upload = await read_upload(request, service.max_body_bytes)
         _check_input(caller, upload.values)
-        parameters = read_parameters(merged(values, upload.values))
+        parameters = parameters_of(service, merged(values, upload.values))
         market = market_of(service, request, parameters)
         answer = await answer_of(service, caller.owner, upload.photo, parameters, market)
         service.count("ok", answer.timings_ms, answer.degraded)
@@ -94,6 +95,14 @@ def router(service: Service, guard: Guard) -> APIRouter:
         return search_answer(answer, request_id, market, parameters.facets, service.rules())
 
     return routes
+
+
+def parameters_of(service: Service, values: Mapping[str, Any]) -> Parameters:
+    """Return the parameters of a search; raises BadParameter, also for a chance that this service can't tell."""
+    parameters = read_parameters(values)
+    if parameters.min_match is not None and not service.tells_matches:
+        raise BadParameter(no_curve(service.fingerprint))
+    return parameters
 
 
 def market_of(service: Service, request: Request, parameters: Parameters) -> Market:

@@ -12,10 +12,10 @@ from pydantic import Field
 
 from serve_app.api.examples import SEARCHES
 from serve_app.api.keys import Guard
-from serve_app.api.parameters import body_schema, read_parameters
+from serve_app.api.parameters import body_schema
 from serve_app.api.problems import Problem, problem_of, request_id_of
 from serve_app.api.query_string import merged, query_documentation, query_values
-from serve_app.api.search import ACCEPT_LANGUAGE, answer_of, log_fields, market_of, problems_of
+from serve_app.api.search import ACCEPT_LANGUAGE, answer_of, log_fields, market_of, parameters_of, problems_of
 from serve_app.api.service import Service
 from serve_app.api.uploads import JSON, of_values, read_json
 from serve_app.api.wire import SearchAnswer, Wire, search_answer
@@ -81,7 +81,7 @@ def router(service: Service, guard: Guard) -> APIRouter:
         alone = next((name for name in ONE_ONLY if name in values), None)
         if alone is not None:
             raise BadParameter(f"{alone} belongs to one of the searches; give it there")
-        market_of(service, request, read_parameters(values))
+        market_of(service, request, parameters_of(service, values))
         searches = _searches(await read_json(request, service.max_body_bytes))
         if len(searches) > 1:
             await guard.charge(request, caller, len(searches) - 1)
@@ -106,7 +106,7 @@ async def _search(
         if not isinstance(search, dict):
             raise BadParameter('a search has to be an object, like {"image": "…", "top_k": 5}')
         upload = of_values(search, service.max_body_bytes)
-        parameters = read_parameters(merged(common, upload.values))
+        parameters = parameters_of(service, merged(common, upload.values))
         market = market_of(service, request, parameters)
         answer = await answer_of(service, caller.owner, upload.photo, parameters, market, bulk=True)
     except ShoplensError as error:

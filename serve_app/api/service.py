@@ -76,6 +76,8 @@ class Service(Protocol):
     quotas: Quotas
     page_settings: PageConfig
     takes_feedback: bool
+    tells_matches: bool
+    """The model has a curve that chances are made by."""
     browser_detector: BrowserDetector | None
 
     @property

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.calibration import SCORE_DIGITS, Chances
 from serve_app.coverage import PARTIAL_INDEX
 from serve_app.domain import Hit
 from serve_app.facets import Count, facets
@@ -58,7 +59,11 @@ class ProductWire(Wire):
     image_url: str | None
     view: str = Field(description="which view of the catalogue image was found: `whole` or `object`")
     score: float = Field(description="cosine, -1 to 1; comparable inside one object's list only")
-    match: float | None = Field(None, description="chance that this is the right product, 0 to 1")
+    match: float | None = Field(
+        None,
+        description="chance that this is the right product, 0 to 1; null where the model has no calibration curve, and "
+        "among products like another one",
+    )
     title: str | None
     category: str | None
     in_stock: bool
@@ -176,20 +181,27 @@ def _object(position: int, entry: ProductList, market: Market, names: Sequence[s
         confidence=detection.confidence,
         main=entry.object.main,
         source=entry.object.source,
-        products=None if entry.products is None else [product_wire(hit, market, rules) for hit in entry.products],
+        products=None if entry.products is None else product_wires(entry.products, entry.chances, market, rules),
         facets=facets_wire(entry, names, market),
         next=entry.next,
     )
 
 
-def product_wire(hit: Hit, market: Market, rules: Rules = NO_RULES) -> ProductWire:
+def product_wires(hits: Sequence[Hit], chances: Chances | None, market: Market, rules: Rules) -> list[ProductWire]:
+    """Put products of one list into their wire shape, each with its chance where that can be told."""
+    matches = [None] * len(hits) if chances is None else chances.matches(hits)
+    return [product_wire(hit, market, rules, match) for hit, match in zip(hits, matches, strict=True)]
+
+
+def product_wire(hit: Hit, market: Market, rules: Rules = NO_RULES, match: float | None = None) -> ProductWire:
     """Put one product into its wire shape, as a shopper of a market sees it."""
     return ProductWire(
         product_id=hit.product_id,
         image_id=hit.image_id,
         image_url=hit.data.get("image_url"),
         view=hit.view,
-        score=round(hit.score, 6),
+        score=round(hit.score, SCORE_DIGITS),
+        match=match,
         title=market.title(hit.data),
         category=market.category(hit.category, hit.data),
         in_stock=hit.in_stock,

@@ -186,6 +186,9 @@ def search(
     data_dir: DataDirOption = None,
     top_k: Annotated[int, typer.Option(help="Products per list.", min=1, max=100)] = 10,
     min_score: Annotated[float | None, typer.Option(help="Leave products below out.", min=-1, max=1)] = None,
+    min_match: Annotated[
+        float | None, typer.Option(help="Leave less likely products out; needs a calibration curve.", min=0, max=1)
+    ] = None,
     category: Annotated[list[str] | None, typer.Option(help="Only products of it or below; repeatable.")] = None,
     price_min: Annotated[str | None, typer.Option(help="Only products that cost at least this.")] = None,
     price_max: Annotated[str | None, typer.Option(help="Only products that cost at most this.")] = None,
@@ -205,6 +208,7 @@ def search(
     given = {
         "top_k": top_k,
         "min_score": min_score,
+        "min_match": min_match,
         "category": category,
         "price_min": price_min,
         "price_max": price_max,

@@ -17,7 +17,7 @@ from serve_app.errors import BadConfig, BadInput, GateClosed
 from serve_app.evaluation.models import HSV, IMAGENET
 from serve_app.promotion.gate import Demand, Gate, Verdict, enough, judge
 from serve_app.promotion.record import Promotion, Records
-from serve_app.weights.chosen import head_of, model_of, registry_of
+from serve_app.weights.chosen import detector_sha256, head_of, model_of, registry_of
 from serve_app.weights.loader import embedder_files, fingerprint
 from serve_app.weights.registry import (
     CALIBRATION,
@@ -97,8 +97,11 @@ def register(
         check_calibration(given[CALIBRATION], model)
     if name == STARTER and model != fingerprint():
         raise BadConfig(f"{STARTER} is the release's own model; choose another name")
-    entry, is_new = registry_of(config).add(model, name, datetime.now(UTC).isoformat(timespec="seconds"), given)
+    now, detector = datetime.now(UTC).isoformat(timespec="seconds"), detector_sha256(config)
+    entry, is_new = registry_of(config).add(model, name, now, given, detector)
     console.print(f"{entry.fingerprint} is {'' if is_new else 'already '}registered as {entry.name}.", markup=False)
+    if entry.detector_sha256 != detector:
+        console.print(f"Its entry, which never changes, names another detector: sha256 {entry.detector_sha256[:12]}….")
     console.print(f"Next: shoplens model compare {entry.fingerprint} GALLERY --queries QUERIES")
 
 
@@ -119,7 +122,7 @@ def fingerprint_of(config: Config, named: str) -> str:
 
 def with_model(config: Config, model: str) -> Config:
     """Return the settings with another embedder."""
-    embedder = config.embedder.model_copy(update={"head": None, "model": model})
+    embedder = config.embedder.model_copy(update={"head": None, "model": model, "calibration": None})
     return config.model_copy(update={"embedder": embedder})
 
 

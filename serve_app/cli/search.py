@@ -41,11 +41,15 @@ def search_photo(config: Config, photo: Path, query: Query, market: Market, cons
 def products_table(found: ObjectWire) -> Table:
     """Return one object's products for a person."""
     title = "the whole photo" if found.label is None else f"{found.label} {found.confidence or 0:.0%}"
-    table = Table("product", "score", "title", "price", title=f"{title}{', main' if found.main else ''}", box=None)
+    products = found.products or []
+    matched = ["match"] if any(product.match is not None for product in products) else []
+    columns = ("product", "score", *matched, "title", "price")
+    table = Table(*columns, title=f"{title}{', main' if found.main else ''}", box=None)
     table.title_justify = "left"
-    for product in found.products or []:
+    for product in products:
         price = f"{product.price.amount} {product.price.currency}" if product.price else ""
-        table.add_row(escape(product.product_id), f"{product.score:.3f}", escape(product.title or ""), price)
+        match = [f"{product.match or 0:.0%}"] if matched else []
+        table.add_row(escape(product.product_id), f"{product.score:.3f}", *match, escape(product.title or ""), price)
     return table
 
 

@@ -50,6 +50,7 @@ class Searched(Narrowed, total=False):
     objects: int | Literal["main", "whole", "all"]
     boxes: Sequence[Box]
     box_source: Literal["shopper", "device"]
+    min_match: float
 
 
 class Shown(TypedDict, total=False):

@@ -52,6 +52,7 @@ class Product(Model):
     view: str
     score: float
     match: float | None
+    """Chance that it is the right one, 0…1; None where the service can't tell."""
     title: str | None
     category: str | None
     in_stock: bool

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from serve_app.calibration import Curve, read_curve
 from serve_app.config import Config
-from serve_app.errors import BadWeights
+from serve_app.errors import BadConfig, BadWeights
 from serve_app.folders import Folder
 from serve_app.weights.loader import DETECTOR_SHA256, embedder_files, fingerprint
 from serve_app.weights.registry import FETCHED, MODELS, Registry
@@ -47,3 +48,22 @@ def head_named(config: Config, wanted: str) -> Path | None:
 def model_of(config: Config) -> str:
     """Return the fingerprint of the embedder that the settings name; raises BadWeights."""
     return fingerprint(embedder_files(head_of(config)))
+
+
+def curve_of(config: Config, model: str) -> Curve | None:
+    """Return the curve that makes chances of this model's scores: the settings' file, else its entry's; None without.
+
+    `model` is the fingerprint of the embedder that the settings name. Raises BadConfig where the curve can't be read,
+    or is of another model, whose scores mean something else.
+    """
+    own = config.embedder
+    if own.calibration is not None:
+        curve = read_curve(own.calibration)
+        if curve.model != model:
+            raise BadConfig(
+                f"embedder.calibration, {own.calibration}, is of the model {curve.model}, but the embedder is {model}; "
+                "fit one for it with `shoplens evaluate search … --fit`, or leave the setting out"
+            )
+        return curve.bare()
+    found = registry_of(config).calibration(model) if own.model is not None else None
+    return found.bare() if found is not None else None

@@ -52,7 +52,7 @@ class Part(_Kept):
 
 
 class Entry(_Kept):
-    """Hold what is known of a model; `detector_sha256` is the detector it was evaluated with."""
+    """Hold what is known of a model; `detector_sha256` is that of the settings which it was registered with."""
 
     format: Literal[1] = 1
     fingerprint: Fingerprint
@@ -84,13 +84,22 @@ class Registry:
             raise BadConfig(f"{self.folder.place} has {what} {named}; `shoplens model list` shows what there is")
         return found[0]
 
-    def add(self, fingerprint: str, name: str, now: str, files: Mapping[str, bytes]) -> tuple[Entry, bool]:
+    def add(
+        self,
+        fingerprint: str,
+        name: str,
+        now: str,
+        files: Mapping[str, bytes],
+        detector_sha256: str = DETECTOR_SHA256,
+    ) -> tuple[Entry, bool]:
         """Register a model with its HEAD and what else is known; return its entry, and whether it is new.
+
+        `detector_sha256` is the detector beside it, by default the release's.
 
         Raises BadConfig where another one has the name, or this model is there with other files or another name.
         """
         parts = {each: part_of(data) for each, data in files.items()}
-        entry = Entry(fingerprint=fingerprint, name=name, registered=now, files=parts)
+        entry = Entry(fingerprint=fingerprint, name=name, registered=now, detector_sha256=detector_sha256, files=parts)
         for other in self.entries():
             if other.fingerprint == fingerprint:
                 if (other.files, other.name) != (parts, name):
@@ -119,6 +128,16 @@ class Registry:
                 f"{name} of {entry.fingerprint} in {self.folder.place} was changed since it was registered"
             )
         return data
+
+    def calibration(self, fingerprint: str) -> Curve | None:
+        """Return a model's curve; None where it was registered without one, or not at all.
+
+        Raises BadConfig and BadWeights where the entry holds another one.
+        """
+        if not self.folder.exists(f"{fingerprint}/{ENTRY}"):
+            return None
+        entry = self._entry(fingerprint)
+        return check_calibration(self.read(entry, CALIBRATION), fingerprint) if CALIBRATION in entry.files else None
 
     def fetch(self, fingerprint: str, to: Path) -> Path:
         """Return the head as a file of this machine, below `to` where the registry is elsewhere.
@@ -168,11 +187,12 @@ def check_evaluation(data: bytes, fingerprint: str) -> None:
         raise BadConfig(f"the evaluation is of {', '.join(sorted(models))}, the model is {fingerprint}")
 
 
-def check_calibration(data: bytes, fingerprint: str) -> None:
-    """Raise BadConfig unless this is what `shoplens evaluate search --fit` wrote of that model."""
+def check_calibration(data: bytes, fingerprint: str) -> Curve:
+    """Return the curve; raises BadConfig unless this is what `shoplens evaluate search --fit` wrote of that model."""
     try:
         curve = Curve.model_validate_json(data)
     except ValidationError as error:
         raise BadConfig("the calibration is not what `shoplens evaluate search --fit` writes") from error
     if curve.model != fingerprint:
         raise BadConfig(f"the calibration is of {curve.model}, the model is {fingerprint}")
+    return curve

@@ -131,6 +131,19 @@ def test_a_model_is_registered_and_the_gate_says_what_so_few_photos_can_not_show
     assert "a loss of 0.02 would go unseen" in gate.stdout
 
 
+def test_entry_names_the_detector_of_the_settings(shop, tmp_path):
+    settings, card = tmp_path / "settings.yaml", tmp_path / "card.md"
+    settings.write_text(f"detector: {{weights: own.pt, sha256: {'d' * 64}}}")
+    card.write_text("# Spring")
+    at = ("--config", str(settings), "--data-dir", str(tmp_path))
+    registered = shop.run("model", "register", str(embedder_files().head), "--name", "a", "--card", str(card), *at)
+    assert registered.returncode == 0, registered.stderr
+    (listed,) = json.loads(shop.run("model", "list", "--json", *at).stdout)["models"]
+    assert listed["detector_sha256"] == "d" * 64
+    again = ("model", "register", str(embedder_files().head), "--name", "a", "--card", str(card))
+    assert "names another detector" in shop.run(*again, "--data-dir", str(tmp_path)).stdout
+
+
 def test_a_live_service_finds_what_this_process_finds(in_process, shop, tmp_path, weights):
     # HNSW, so that the index is compared with something it is not.
     with Service(tmp_path, weights, MILVUS__INDEX_TYPE="HNSW") as service:

@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from scripts.measuring import wait_until
+from serve_app.weights.loader import fingerprint
 from tests.integration.service import Service
+from tests.unit.builders import curve
 
 CATEGORIES = ("Radios/Table", "Radios/Portable", "Radios/Portable/Car")
 
@@ -41,7 +43,10 @@ def service(tmp_path_factory, weights, catalogue):
         writer = csv.DictWriter(file, list(catalogue[0]))
         writer.writeheader()
         writer.writerows(catalogue)
-    with Service(folder / "data", weights, STORE__TIMEOUT_S="5") as running:
+    calibration = folder / "curve.json"
+    calibration.write_text(curve(fingerprint()).model_dump_json())
+    settings = {"STORE__TIMEOUT_S": "5", "EMBEDDER__CALIBRATION": str(calibration)}
+    with Service(folder / "data", weights, **settings) as running:
         running.shoplens("import", str(manifest))
         wait_until(lambda: httpx.get(f"{running.url}/v2/health/ready").is_success, timeout_s=180, what="readiness")
         wait_until(lambda: first(running, catalogue)["next"], timeout_s=180, what="cursor")
@@ -123,6 +128,40 @@ def test_similar_products_are_sorted_by_price(service, catalogue):
         ]
         assert band == sorted(band)
         assert len(products) == 12
+
+
+def matches(entry: dict) -> dict[str, float]:
+    return {product["product_id"]: product["match"] for product in entry["products"]}
+
+
+def test_products_have_one_match_whatever_page_and_order_they_are_shown_in(service, catalogue):
+    plain = matches(long := first(service, catalogue, top_k=100))
+    scores = [product["score"] for product in long["products"]]
+    assert list(plain.values()) == pytest.approx(curve().matches(scores, 1.0), abs=1e-4)
+    assert len(set(plain.values())) > 6
+    assert matches(first(service, catalogue, top_k=100, sort="price_asc", currency="EUR")) == plain
+    entry = first(service, catalogue, top_k=1)
+    paged = matches(entry)
+    while entry["next"]:
+        entry = whole(turn(service, entry["next"], top_k=4))
+        paged |= matches(entry)
+    assert paged == plain
+
+
+def test_less_likely_products_are_left_out(service, catalogue):
+    plain = matches(first(service, catalogue, top_k=100))
+    least = sorted(plain.values())[6]
+    found = first(service, catalogue, top_k=4, min_match=least)
+    rest = whole(turn(service, found["next"], top_k=100))
+    assert matches(found) | matches(rest) == {name: match for name, match in plain.items() if match >= least}
+    assert rest["next"] is None
+
+
+def test_products_like_another_one_have_no_match(service, catalogue):
+    url = f"{service.url}/v1/products/{catalogue[0]['product_id']}/similar"
+    products = httpx.get(url, timeout=120).json()["products"]
+    assert {product["match"] for product in products} == {None}
+    assert httpx.get(url, params={"min_match": 0.5}, timeout=120).json()["code"] == "bad_parameter"
 
 
 def test_deleted_products_leave_their_pages(service, catalogue, tmp_path):

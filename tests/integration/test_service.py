@@ -106,6 +106,13 @@ def test_pages_are_full_and_name_each_product_once(service, radios):
     assert len({product["product_id"] for product in products}) == len(products) == radios.products
 
 
+def test_model_without_a_curve_tells_no_match_and_says_what_to_do(service, radios):
+    assert {product["match"] for product in whole(service.search(radios.images[0]))["products"]} == {None}
+    refused = service.search(radios.images[0], min_match=0.5)
+    assert (refused.status_code, refused.json()["code"]) == (422, "bad_parameter")
+    assert "embedder.calibration" in refused.json()["detail"]
+
+
 def test_products_below_min_score_are_left_out(service, radios):
     products = whole(service.search(radios.images[0], min_score=0.9))["products"]
     assert products

@@ -172,6 +172,7 @@ async def front(config: Config) -> AsyncIterator[HereFront]:
         ShelfStore(bounds, time.monotonic),
         signing_key=b"key",
         writes=Writes(_storing, NoTurns(), 5),
+        curve=None,
         watch=watch,
         counts=tally,
     )

@@ -7,16 +7,18 @@ import pytest
 
 from serve_app.api.admin_session import COOKIE, TOKEN
 from serve_app.api.page_routes import read_assets
+from serve_app.calibration import Chances
 from serve_app.catalogue.past import LeftOut, PastImport
 from serve_app.collection import IndexInfo
 from serve_app.config import AuthConfig, PageConfig
 from serve_app.errors import UnknownImage, UnknownModel, UnknownProduct
 from serve_app.keys import Role, new_key
 from serve_app.pictures import Picture
+from serve_app.pipeline import ProductList
 from serve_app.rules import Action, Rule
 from serve_app.side_by_side import Candidate, Side
 from serve_app.why import Place, Reason, Why
-from tests.unit.builders import hit
+from tests.unit.builders import curve, hit
 from tests.unit.test_api import CHAIR, FakeService, code, request
 
 ADMIN, ADMIN_KEY = new_key("anna", Role.ADMIN)
@@ -61,7 +63,11 @@ class FakeBackstage:
             (hit("7", 0.5, "i7", title="Chair"), hit("8", 0.9)),
             (hit("9", 0.8), hit("7", 0.4, "i7", title="Chair")),
         )
-        return (Side("0123456789ab", "products_0_x", ((CHAIR, one),)), Side(OTHER, "products_1_x", ((CHAIR, other),)))
+        chances = Chances.of(curve(), 0.5, one[::-1])
+        return (
+            Side("0123456789ab", "products_0_x", (ProductList(CHAIR, one, chances=chances),)),
+            Side(OTHER, "products_1_x", (ProductList(CHAIR, other),)),
+        )
 
     async def why(self, photo, product_id, query):
         self.asked = (photo, product_id, query)
@@ -178,6 +184,8 @@ def test_two_models_are_told_side_by_side():
     assert (other["model"], other["lists"][0]["object"]) == (OTHER, "chair")
     found = [[each["product_id"] for each in side["lists"][0]["products"]] for side in (one, other)]
     assert found == [["7", "8"], ["9", "7"]]
+    told = [[each["match"] is not None for each in side["lists"][0]["products"]] for side in (one, other)]
+    assert told == [[True, True], [False, False]]
     photo, model, asked = made.backstage.asked
     assert (photo, model, asked.top_k, asked.wanted.categories) == (b"photo", OTHER, 3, ("Men/Tops",))
 

@@ -17,6 +17,7 @@ from serve_app.api.examples import REQUESTS
 from serve_app.api.parameters import NOT_YET
 from serve_app.api.service import IndexView
 from serve_app.api.wire import DEGRADED, SearchAnswer
+from serve_app.calibration import Chances
 from serve_app.callers import make_access
 from serve_app.config import AuthConfig, Config, PageConfig
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source
@@ -42,7 +43,7 @@ from serve_app.pipeline import Answer, Fixed, ProductList, Query
 from serve_app.ranking import Sort
 from serve_app.rates import NO_RATES, Rate, Rates
 from serve_app.rules import NO_RULES, Action, Rule, Rules
-from tests.unit.builders import hit
+from tests.unit.builders import curve, hit
 
 CHAIR = ObjectList(Detection(Box(0.1, 0.2, 0.3, 0.4), "chair", 0.8), Source.DETECTOR, True, (1,))
 WHOLE = ObjectList(Detection(WHOLE_BOX), Source.WHOLE, False, (0,))
@@ -71,6 +72,7 @@ class FakeService:
     detector_sha256 = "0123456789abcdef" * 4
     max_body_bytes = 1000
     takes_feedback = False
+    tells_matches = True
     browser_detector = None
 
     def __init__(
@@ -629,7 +631,7 @@ def test_description_names_photo_parameters_and_problems():
     assert {parameter["name"] for parameter in operation["parameters"]} == {
         "token", "url", "cursor", "top_k", "objects", "box", "box_source", "category", "price_min", "price_max",
         "currency", "language",
-        "in_stock", "attr.NAME", "group_by", "sort", "facets", "min_score", "consistency",
+        "in_stock", "attr.NAME", "group_by", "sort", "facets", "min_score", "min_match", "consistency",
     }  # fmt: skip
     assert "image" in operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
     assert {"200", "400", "410", "413", "415", "422", "429", "502", "503", "504"} <= set(operation["responses"])
@@ -691,3 +693,35 @@ def test_rule_that_moved_a_product_is_named():
     service = FakeService()
     service.in_force = Rules((Rule("autumn", Action.BOOST, frozenset({"p1"})),))
     assert search(service).json()["objects"][0]["products"][0]["rule"] == "autumn"
+
+
+def test_chances_are_told_where_there_are_any():
+    (chair, whole), hits = ANSWER.lists, (hit("p1", 0.7), hit("p2", 0.5))
+    chances = Chances.of(curve(), 0.25, hits)
+    listed = replace(chair, products=hits, chances=chances)
+    body = search(FakeService(replace(ANSWER, lists=(listed, replace(whole, products=hits))))).json()
+    told = [[product["match"] for product in entry["products"]] for entry in body["objects"]]
+    assert told == [chances.matches(hits), [None, None]]
+
+
+def test_lowest_chance_is_asked_for():
+    service = FakeService()
+    assert search(service, "?min_match=0.5").is_success
+    assert service.searches == [(b"photo", Query(min_match=0.5))]
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.1", "nan", "", "high"])
+def test_lowest_chance_that_is_none_is_refused(text):
+    assert code(search(FakeService(), f"?min_match={text}")) == (422, "bad_parameter")
+
+
+@pytest.mark.parametrize("form", ["query", "json"])
+def test_lowest_chance_of_a_model_without_a_curve_is_refused_with_what_to_do(form):
+    service = FakeService()
+    service.tells_matches = False
+    body = {"image": "cGhvdG8=", "min_match": 0.5}
+    found = search(service, "?min_match=0.5") if form == "query" else request(service, "POST", "/v1/search", json=body)
+    assert code(found) == (422, "bad_parameter")
+    assert "embedder.calibration" in found.json()["detail"]
+    assert service.searches == []
+    assert search(service).is_success

@@ -1,13 +1,18 @@
+import json
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.calibration import Curve, features, read_curve
+from serve_app.calibration import DIGITS, Chances, Curve, features, read_curve
 from serve_app.domain import WHOLE_BOX
 from serve_app.errors import BadConfig, BadInput
 from serve_app.evaluation.answers import Answered, Listed, Product, Question, Run
 from serve_app.evaluation.calibrating import FOLDS, Observed, calibrate, check, check_on, fit, observe
+from tests.unit import builders
+from tests.unit.builders import hit
 
 RANDOM = np.random.default_rng(5)
 
@@ -116,7 +121,17 @@ def test_a_curve_comes_back_from_its_file(tmp_path):
     assert read_curve(tmp_path / "curve.json") == curve
 
 
-@pytest.mark.parametrize("text", ["{}", "no JSON", '{"model": "m", "weights": [1]}'])
+def text_of(**changes: object) -> str:
+    return json.dumps({"model": "m", "mean": [0] * 4, "scale": [1] * 4, "weights": [0] * 4, "intercept": 0} | changes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}", "no JSON", '{"model": "m", "weights": [1]}', text_of(scale=[1, 1, 0, 1]), text_of(scale=[1, -1, 1, 1]),
+        text_of(weights=[float("nan")] * 4), text_of(intercept=float("inf")), text_of(kind="logistic/2"),
+    ],
+)  # fmt: skip
 def test_a_file_that_holds_no_curve_is_refused(tmp_path, text):
     (tmp_path / "curve.json").write_text(text)
     with pytest.raises(BadConfig, match=r"curve\.json"):
@@ -132,3 +147,39 @@ def test_a_curve_of_another_model_is_not_checked():
 def test_a_chance_is_one(scores, area):
     curve = Curve(model="m", mean=(0, 0, 0, 0), scale=(0.01,) * 4, weights=(9, 9, -9, 9), intercept=0)
     assert all(0 <= chance <= 1 for chance in curve.matches(sorted(scores, reverse=True), area))
+
+
+PAGE = [hit("a", 0.81234567), hit("b", 0.74), hit("c", 0.5), hit("d", 0.2)]
+
+
+def test_order_and_part_of_a_list_change_no_chance():
+    chances = Chances.of(builders.curve(), 0.25, PAGE)
+    expected = dict(zip("abcd", builders.curve().matches([each.score for each in PAGE], 0.25), strict=True))
+    assert dict(zip("abcd", chances.matches(PAGE), strict=True)) == pytest.approx(expected, abs=5e-5)
+    for part in permutations(PAGE, 2):
+        own = [chances.matches([each])[0] for each in part]
+        assert chances.matches(part) == own
+
+
+def test_product_that_came_later_and_scores_more_than_the_leader_has_a_chance_like_it():
+    chances = Chances.of(builders.curve(), 1.0, PAGE)
+    (later,) = chances.matches([hit("e", 0.9)])
+    assert chances.matches([hit("e", 0.812346)])[0] <= later <= 1
+
+
+def test_list_of_one_product_leads_nothing_and_an_empty_one_has_no_chances():
+    assert Chances.of(builders.curve(), 1.0, PAGE[:1]).second is None
+    assert Chances.of(builders.curve(), 1.0, []).matches([]) == []
+
+
+@given(
+    st.tuples(*[st.floats(-5, 5)] * 4),
+    st.tuples(*[st.floats(0.01, 5)] * 4),
+    st.floats(-1, 1),
+    st.lists(st.floats(-1, 1), min_size=1, max_size=30),
+)
+def test_no_product_below_a_score_is_likelier_than_the_highest_chance_there(weights, scale, best, scores):
+    curve = Curve(model="m", mean=(0, 0, 0, 0), scale=scale, weights=weights, intercept=0)
+    chances = Chances(curve, 0.5, "leader", best, None)
+    highest = chances.highest(max(scores))
+    assert max(chances.matches([hit("p", score) for score in scores])) <= highest + 10**-DIGITS

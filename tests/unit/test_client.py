@@ -326,6 +326,7 @@ async def test_every_parameter_is_taken_by_the_service():
         "sort": "price_asc",
         "facets": ["category", "attr.colour"],
         "min_score": 0.25,
+        "min_match": 0.5,
         "consistency": "strong",
     }
     assert Searched.__optional_keys__ - given.keys() == {"token", "url"}
@@ -343,6 +344,7 @@ async def test_every_parameter_is_taken_by_the_service():
         top_k=3,
         focus=Focus(10, boxes=(Box(0, 0, 0.5, 1), Box(0.25, 1e-05, 1, 1)), source=Source.DEVICE),
         min_score=0.25,
+        min_match=0.5,
         wanted=Filter(
             categories=("Men/Tops", "Women"),
             prices=query.wanted.prices,

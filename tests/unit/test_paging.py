@@ -16,8 +16,9 @@ from serve_app.paging import Paging
 from serve_app.photos import Photos
 from serve_app.pipeline import MAX_RANKED, Answer, Found, Pipeline, Query
 from serve_app.ranking import Sort
+from serve_app.rules import NO_RULES, Action, Rule, Rules
 from serve_app.sessions import Sessions
-from tests.unit.builders import hit
+from tests.unit.builders import curve, hit
 from tests.unit.test_pipeline import CHAIR, FakeDetector, FakeEmbedder
 
 MODEL = "0123456789ab"
@@ -56,7 +57,10 @@ class Shop:
     def __init__(self, catalogue: Catalogue, store: ShelfStore | None = None, model: str = MODEL) -> None:
         self.catalogue = catalogue
         self.store = store or ShelfStore(Bounds(10**7, 10**7, 900))
-        flow = Pipeline(FakeDetector(CHAIR), FakeEmbedder(), catalogue, rows_per_product=2)
+        self.rules = NO_RULES
+        flow = Pipeline(
+            FakeDetector(CHAIR), FakeEmbedder(), catalogue, rows_per_product=2, rules=lambda: self.rules, curve=curve()
+        )
         photos = Photos(self.store, 1, bytes)
         self.sessions = Sessions(flow, photos, Paging(flow, catalogue, photos, model))
 
@@ -295,3 +299,89 @@ async def test_styles_come_once_over_all_pages():
     found = await all_pages(shop, first)
     assert len(found) == len(set(found)) == 45 + 5
     assert len({int(name[1:]) % 50 for name in found}) == 50
+
+
+def matches(answer: Answer) -> dict[str, float]:
+    (entry,) = answer.lists
+    assert entry.chances is not None
+    return dict(zip(ids(answer), entry.chances.matches(entry.products), strict=True))
+
+
+async def all_matches(shop: Shop, query: Query) -> dict[str, float]:
+    answer = await shop.first(query)
+    found = matches(answer)
+    while answer.lists[0].next:
+        answer = await shop.page(answer.lists[0].next)
+        found |= matches(answer)
+    return found
+
+
+LONG = Query(top_k=100, focus=Focus(0))
+SHORT = Query(top_k=10, focus=Focus(0))
+
+
+async def test_chances_are_those_of_one_long_page():
+    shop = Shop(Catalogue(100))
+    long = matches(await shop.first(LONG))
+    assert await all_matches(shop, SHORT) == long
+    assert len(set(long.values())) > 50
+
+
+@pytest.mark.parametrize(
+    ("query", "rules"),
+    [
+        (replace(SHORT, sort=Sort.PRICE_DESC), NO_RULES),
+        (replace(SHORT, min_score=0.995), NO_RULES),
+        (replace(SHORT, by_parent=True), NO_RULES),
+        (replace(SHORT, top_k=1), NO_RULES),
+        (SHORT, Rules((Rule("worst", Action.BURY, frozenset({"p0000"})),), band=0.01)),
+        (SHORT, Rules((Rule("first", Action.PIN, frozenset({"p0009"})),), band=0.01)),
+        (SHORT, Rules((Rule("recalled", Action.HIDE, frozenset({"p0000"})),))),
+    ],
+    ids=["price", "min_score", "parent", "one", "bury", "pin", "hide"],
+)
+async def test_chance_of_a_product_is_the_same_whatever_is_shown_beside_it(query, rules):
+    catalogue = Catalogue(100)
+    catalogue.hits = [
+        replace(each, price=i, currency="EUR", parent_id=f"style {i // 2}") for i, each in enumerate(catalogue.hits)
+    ]
+    plain, shop = matches(await Shop(catalogue).first(LONG)), Shop(catalogue)
+    shop.rules = rules
+    shown = await all_matches(shop, query)
+    assert shown == {name: plain[name] for name in shown}
+    assert list(shown)[:10] != names(*range(10)) or query.min_score or query.top_k == 1
+    assert 10 <= len(shown) <= 100
+
+
+async def test_products_of_a_lower_chance_are_left_out_of_all_pages():
+    shop = Shop(Catalogue(300))
+    plain = matches(await shop.first(LONG))
+    least = sorted(plain.values())[50]
+    shop.catalogue.searches.clear()
+    found = await all_matches(shop, replace(SHORT, min_match=least))
+    assert found == {name: match for name, match in plain.items() if match >= least}
+    assert [k for k, _ in shop.catalogue.searches] == [20, 2 * MAX_RANKED]
+
+
+async def test_nothing_is_searched_for_below_the_lowest_chance():
+    shop = Shop(Catalogue(300))
+    plain = matches(await shop.first(LONG))
+    shop.catalogue.searches.clear()
+    answer = await shop.first(replace(SHORT, min_match=sorted(plain.values())[-4]))
+    assert (ids(answer), answer.lists[0].next) == (names(*range(4)), None)
+    assert [k for k, _ in shop.catalogue.searches] == [20]
+
+
+async def test_chances_stay_though_the_product_that_led_is_deleted():
+    shop = Shop(Catalogue(100))
+    first = await shop.first()
+    before = matches(await shop.page(first.lists[0].next))
+    del shop.catalogue.hits[:2]
+    assert matches(await shop.page(first.lists[0].next)) == before
+
+
+async def test_lower_bound_of_chances_belongs_to_its_cursor():
+    shop, query = Shop(Catalogue(100)), replace(SHORT, min_match=0.01)
+    cursor = (await shop.first(query)).lists[0].next
+    with pytest.raises(BadParameter):
+        await shop.page(cursor, query=replace(query, min_match=0.02))

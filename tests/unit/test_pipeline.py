@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from serve_app.domain import PATIENT, Box, Detection, Hit, Source
-from serve_app.errors import MilvusUnavailable
+from serve_app.errors import BadParameter, MilvusUnavailable
 from serve_app.filters import Filter
 from serve_app.objects import Focus, query_boxes
 from serve_app.pipeline import NO_OBJECT, Embedded, Found, Pipeline, Query, Sighting
-from tests.unit.builders import hit
+from tests.unit.builders import curve, hit
 
 CHAIR = Detection(Box(0.1, 0.1, 0.4, 0.4), "chair", 0.8)
 
@@ -140,3 +140,37 @@ async def test_waiting_for_a_replica_to_start_is_told():
 
     answer = await Pipeline(FakeDetector(), Young(), FakeSearcher([])).run(b"", Query())
     assert 30 <= answer.timings_ms["cold_start"] < answer.timings_ms["embed"]
+
+
+def with_curve(searcher: FakeSearcher, model: str = "0123456789ab") -> Pipeline:
+    return Pipeline(FakeDetector(CHAIR), FakeEmbedder(), searcher, rows_per_product=2, curve=curve(model))
+
+
+async def test_chances_are_the_curves_by_the_scores_and_box_of_each_list():
+    searcher = FakeSearcher([hit("room", 0.9), hit("sofa", 0.85)], [hit("chair", 0.8), hit("stool", 0.5)])
+    answer = await with_curve(searcher).run(b"", Query())
+    said = [entry.chances.matches(entry.products) for entry in answer.lists]
+    expected = [curve().matches([0.8, 0.5], CHAIR.box.area), curve().matches([0.9, 0.85], 1.0)]
+    assert said == [pytest.approx(each, abs=5e-5) for each in expected]
+
+
+async def test_chances_are_told_by_a_curve_of_their_own_model_alone():
+    searcher = FakeSearcher([hit("room", 0.9)], [hit("chair", 0.8)])
+    answer = await with_curve(searcher, "ba9876543210").run(b"", Query())
+    assert [entry.chances for entry in answer.lists] == [None, None]
+
+
+@pytest.mark.parametrize("flow", [with_curve(FakeSearcher([], []), "ba9876543210"), pipeline(FakeDetector(), None)])
+async def test_lowest_chance_without_a_curve_says_what_to_do(flow):
+    with pytest.raises(BadParameter, match=r"0123456789ab has none here.*--fit.*embedder\.calibration"):
+        await flow.run(b"", Query(min_match=0.5))
+
+
+async def test_one_product_is_searched_for_until_it_is_known_what_it_leads():
+    rows = [hit("a", 1 - i / 1000, str(i)) for i in range(20)] + [hit("b", 0.6), hit("c", 0.5)]
+    searcher = FakeSearcher(rows, rows)
+    answer = await with_curve(searcher).run(b"", Query(top_k=1))
+    entry = answer.lists[-1]
+    assert (entry.chances.best, entry.chances.second) == (1.0, 0.6)
+    assert entry.chances.matches(entry.products) == [pytest.approx(curve().matches([1.0, 0.6], 1.0)[0], abs=5e-5)]
+    assert searcher.asked == [4, 16, 64]

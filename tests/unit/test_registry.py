@@ -4,12 +4,14 @@ import json
 
 import pytest
 
+from serve_app.calibration import Check
 from serve_app.config import Config
 from serve_app.errors import BadConfig, BadWeights
 from serve_app.folders import Folder
-from serve_app.weights.chosen import head_of, model_of
-from serve_app.weights.loader import embedder_files, fingerprint
-from serve_app.weights.registry import CARD, ENTRY, HEAD, Registry, check_calibration, check_evaluation
+from serve_app.weights.chosen import curve_of, head_of, model_of
+from serve_app.weights.loader import DETECTOR_SHA256, embedder_files, fingerprint
+from serve_app.weights.registry import CALIBRATION, CARD, ENTRY, HEAD, Registry, check_calibration, check_evaluation
+from tests.unit.builders import curve
 
 A, B = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 FILES = {HEAD: b"weights", CARD: b"# Card"}
@@ -95,6 +97,63 @@ def test_release_s_own_model_needs_no_registry(tmp_path):
 def test_head_and_model_exclude_each_other(tmp_path):
     with pytest.raises(ValueError, match="set one of them"):
         config(tmp_path, model=A, head="head.safetensors")
+
+
+def test_entry_names_the_detector_beside_the_model(registry):
+    registry.add(A, "spring", NOW, FILES, "d" * 64)
+    registry.add(B, "summer", NOW, FILES)
+    assert (registry.find(A).detector_sha256, registry.find(B).detector_sha256) == ("d" * 64, DETECTOR_SHA256)
+
+
+def shop_s_own(tmp_path, calibration: str | None = None) -> tuple[Registry, str]:
+    """Register a head, with a curve of this model."""
+    head = tmp_path / "head.safetensors"
+    head.write_bytes(b"weights of a shop")
+    model = fingerprint(embedder_files(head))
+    files = {HEAD: head.read_bytes()}
+    if calibration is not None:
+        files[CALIBRATION] = curve(calibration or model).model_dump_json().encode()
+    registry = Registry(Folder(str(tmp_path / "models")))
+    registry.add(model, "spring", NOW, files)
+    return registry, model
+
+
+def test_curve_is_that_of_the_model_s_entry(tmp_path):
+    _, model = shop_s_own(tmp_path, "")
+    assert curve_of(config(tmp_path, model=model), model) == curve(model)
+
+
+def test_model_without_a_curve_has_none(tmp_path):
+    _, model = shop_s_own(tmp_path)
+    assert curve_of(config(tmp_path, model=model), model) is None
+    own = fingerprint()
+    assert curve_of(config(tmp_path), own) is None
+    assert curve_of(config(tmp_path, model=own), own) is None
+
+
+def test_curve_of_a_file_comes_before_that_of_the_entry_and_without_its_checks(tmp_path):
+    _, model = shop_s_own(tmp_path, "")
+    checked = Check(products=1, right=1, brier=0, constant_brier=0, error=0, bins=())
+    other = curve(model).model_copy(update={"intercept": 5.0, "all_products": checked})
+    (tmp_path / "curve.json").write_text(other.model_dump_json())
+    found = curve_of(config(tmp_path, model=model, calibration=tmp_path / "curve.json"), model)
+    assert found == curve(model).model_copy(update={"intercept": 5.0})
+
+
+def test_curve_of_another_model_is_never_used(tmp_path):
+    (tmp_path / "curve.json").write_text(curve(A).model_dump_json())
+    with pytest.raises(BadConfig, match=f"is of the model {A}.*--fit"):
+        curve_of(config(tmp_path, calibration=tmp_path / "curve.json"), fingerprint())
+    _, model = shop_s_own(tmp_path, A)
+    with pytest.raises(BadConfig, match=f"is of {A}"):
+        curve_of(config(tmp_path, model=model), model)
+
+
+def test_curve_that_was_changed_since_is_not_used(tmp_path):
+    registry, model = shop_s_own(tmp_path, "")
+    registry.folder.write(f"{model}/{CALIBRATION}", curve(model).model_dump_json(indent=1).encode())
+    with pytest.raises(BadWeights, match="was changed"):
+        curve_of(config(tmp_path, model=model), model)
 
 
 def test_evaluation_and_calibration_have_to_be_the_model_s():

@@ -102,3 +102,11 @@ def test_example_of_an_answer_is_one():
     described = request(FakeService(), "GET", "/openapi.json").json()["paths"]["/v1/search:batch"]["post"]
     assert described["responses"]["200"]["content"]["application/json"]["example"] == SEARCHED
     assert described["requestBody"]["content"]["application/json"]["examples"] == SEARCHES
+
+
+def test_lowest_chance_of_a_model_without_a_curve_is_refused_in_its_place():
+    service = FakeService()
+    service.tells_matches = False
+    found = searched(service, PHOTO, PHOTO | {"min_match": 0.5}).json()["searches"]
+    assert [each["problem"] and each["problem"]["code"] for each in found] == [None, "bad_parameter"]
+    assert code(searched(service, PHOTO, query="?min_match=0.5")) == (422, "bad_parameter")

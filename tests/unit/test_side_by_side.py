@@ -12,7 +12,7 @@ from serve_app.errors import BadConfig, UnknownModel
 from serve_app.pipeline import Embedded, Found, Pipeline, Query, Sighting
 from serve_app.side_by_side import UNNAMED, SideBySide, candidates
 from serve_app.stages import BatchedEmbedder
-from tests.unit.builders import hit
+from tests.unit.builders import curve, hit
 
 OLD, NEW = "0123456789ab", "ba9876543210"
 CHAIR = Detection(Box(0.1, 0.1, 0.6, 0.6), "chair", 0.9)
@@ -47,10 +47,16 @@ async def test_each_model_searches_its_own_index_for_the_same_objects():
     shop = Shop()
     sides = await compared(shop).compare(b"", (OLD, NEW), Query(top_k=2))
     assert [(side.model, side.collection) for side in sides] == [(OLD, f"products_{OLD}"), (NEW, f"products_{NEW}")]
-    labels = [[entry.detection.label for entry, _ in side.lists] for side in sides]
+    labels = [[entry.object.detection.label for entry in side.lists] for side in sides]
     assert labels == [["chair", None]] * 2
-    assert [[each.product_id for each in side.lists[0][1]] for side in sides] == [["p1", "p2"], ["p3", "p4"]]
+    assert [[each.product_id for each in side.lists[0].products] for side in sides] == [["p1", "p2"], ["p3", "p4"]]
     assert shop.looked == 1
+
+
+async def test_curve_of_one_model_says_nothing_of_another():
+    shop = Shop()
+    sides = await SideBySide(shop, shop, Pipeline(shop, shop, shop, curve=curve(OLD))).compare(b"", (OLD, NEW), Query())
+    assert [[entry.chances is None for entry in side.lists] for side in sides] == [[False] * 2, [True] * 2]
 
 
 async def test_model_that_there_is_not_is_named():

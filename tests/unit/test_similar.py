@@ -60,6 +60,13 @@ async def test_a_product_is_left_out_of_what_is_similar_to_it():
     assert (answer.model, answer.collection, answer.watermark_ms) == (MODEL, "products", 900)
 
 
+async def test_of_products_like_another_one_none_has_a_chance_to_be_the_right_one():
+    shop = Similar(Stock(30))
+    first = await shop.like("p0003")
+    further = await shop.further(first.lists[0].next, "p0003")
+    assert (first.lists[0].chances, further.lists[0].chances) == (None, None)
+
+
 async def test_all_pages_leave_the_product_out():
     shop = Similar(Stock(95))
     answer = await shop.like("p0042")

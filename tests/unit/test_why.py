@@ -11,7 +11,7 @@ from serve_app.filters import Filter, matches
 from serve_app.pipeline import Embedded, Found, Pipeline, Query, Sighting, Stored
 from serve_app.rules import Action, Rule, Rules
 from serve_app.why import Explainer, Reason
-from tests.unit.builders import hit
+from tests.unit.builders import curve, hit
 
 MODEL = "0123456789ab"
 CHAIR = Detection(Box(0.1, 0.1, 0.4, 0.4), "chair", 0.9)
@@ -55,7 +55,7 @@ class Shop:
 async def place_of(product_id: str, shop: Shop, query: Query | None = None, rules: Rules | None = None):
     """Return the product's place in the list of the whole photo."""
     held = rules or Rules()
-    pipeline = Pipeline(shop, shop, shop, rules=lambda: held)
+    pipeline = Pipeline(shop, shop, shop, rules=lambda: held, curve=curve())
     why = await Explainer(shop, shop, shop, pipeline, lambda: held, MODEL).why(b"", product_id, query or Query())
     return why.places[-1]
 
@@ -89,6 +89,7 @@ SISTERS = [(replace(row, parent_id="s" if row.product_id in ("p01", "p03") else 
         (Reason.HIDDEN, Shop(), Query(), ruled(Action.HIDE)),
         (Reason.FILTERED, Shop(SOLD_OUT), Query(wanted=Filter(in_stock=True)), None),
         (Reason.LOW_SCORE, Shop(), Query(min_score=0.93), None),
+        (Reason.LOW_MATCH, Shop(), Query(min_match=0.9), None),
         (Reason.SAME_PICTURE, Shop(TWINS), Query(), None),
         (Reason.SAME_PARENT, Shop(SISTERS), Query(by_parent=True), None),
         (Reason.NOT_FOUND, Shop(lost=("p03",)), Query(), None),

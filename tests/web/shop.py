@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 from serve_app.api.app import create_app
 from serve_app.api.service import IndexView
 from serve_app.browser_detector import BrowserDetector
+from serve_app.calibration import Chances, Curve
 from serve_app.callers import Access, Caller, make_access
 from serve_app.config import Config, PageConfig
 from serve_app.domain import WHOLE_BOX, Box, Detection, Hit, Source, StoredView
@@ -158,6 +159,7 @@ class Shop:
     delay_s: float = 0
     held: bool = False
     """No search is answered until this is over."""
+    curve: Curve | None = None
     places: Mapping[str, Box] = field(default_factory=lambda: PLACES)
     uploads: list[bytes] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
@@ -165,6 +167,10 @@ class Shop:
     lists: dict[str, tuple[Hit, ...]] = field(default_factory=dict)
     """By the beginning of a cursor."""
     numbers: Iterator[int] = field(default_factory=count)
+
+    @property
+    def tells_matches(self) -> bool:
+        return self.curve is not None
 
     async def search(self, owner: str, photo: bytes, query: Query, *, bulk: bool = False) -> Answer:
         await self._think()
@@ -251,7 +257,10 @@ class Shop:
         hits, end = self.lists[name], start + top_k
         following = f"{name}:{end}" if end < len(hits) else None
         fixed = Fixed(hits, whole=True, embeddings=np.empty((0, 256), np.float32)) if not start else None
-        return ProductList(ObjectList(detection, source, main, (0,)), hits[start:end], fixed=fixed, next=following)
+        entry = ObjectList(detection, source, main, (0,))
+        best_first = sorted(hits, key=lambda each: -each.score)
+        chances = None if self.curve is None else Chances.of(self.curve, detection.box.area, best_first)
+        return ProductList(entry, hits[start:end], fixed=fixed, next=following, chances=chances)
 
     def _lists(self, lists: list[ProductList], token: str | None) -> Answer:
         return Answer(2400, 1800, MODEL, "products_x", tuple(lists), self.degraded, 1_795_428_000_000, {}, token)

@@ -17,6 +17,7 @@ from serve_app.domain import Source
 from serve_app.errors import IndexMissing, MilvusUnavailable, Overloaded
 from serve_app.feedback.records import Act, Feedback
 from serve_app.texts import PAGE, texts
+from tests.unit.builders import curve
 from tests.web.shop import PRODUCTS, Shop, scene, served
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -341,6 +342,17 @@ def test_list_is_paged_to_its_end_without_a_product_twice(visit):
     expect(visit.titles).to_have_count(PRODUCTS)
     assert len(set(visit.titles.all_text_contents())) == PRODUCTS
     expect(visit.page.locator("#more")).to_be_hidden()
+
+
+def test_cards_tell_their_match_where_the_model_can(visit):
+    visit.search()
+    signs = visit.page.locator("#products .card .match")
+    expect(signs).to_have_count(0)
+    visit.shop.curve = curve()
+    visit.send()
+    expect(signs.nth(11)).to_be_visible()
+    assert all(re.fullmatch(r"\d{1,3}% match", text) for text in signs.all_text_contents())
+    visit.accessible()
 
 
 def test_button_turns_the_page_where_scrolling_does_not(browser):

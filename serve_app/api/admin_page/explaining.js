@@ -11,6 +11,7 @@ const REASONS = {
   hidden_by_rule: "A rule of the shop hides it.",
   filtered_out: "It does not pass what the shopper asked for.",
   below_min_score: "Its score is below min_score.",
+  below_min_match: "Its match is below min_match.",
   same_picture: "Another product shows the same picture, and comes first.",
   same_parent: "Another product of its parent stands for it.",
   beyond_ranking: "It is not among the 1,000 products that a list can have.",
