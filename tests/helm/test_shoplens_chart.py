@@ -289,7 +289,6 @@ def test_who_may_search_without_a_key_is_said(shape: str) -> None:
         ("config.detector.num_gpus=1", "gpuWorkers.enabled=true"),
         ("config.detector.device=cuda", "config.detector.num_gpus"),
         ("config.ingress.max_in_flight=256", "config.ingress.max_ongoing_requests"),
-        ("config.fetch.search_hosts={shop.test},config.fetch.max_searches=192", "config.fetch.max_searches"),
         ("config.searcher.max_queued_requests=10", "at least config.ingress.max_in_flight"),
         ("head.state=redis", "head.redis.address=HOST:PORT"),
         ("head.state=etcd", "head.state"),
@@ -324,6 +323,7 @@ def test_a_harmful_value_is_refused_with_the_fix(value: str, said: str) -> None:
     [
         (("head.state=redis", "head.redis.address=redis:6379"), "networkPolicies.redis"),
         (("auth.existingSecret=", "auth.testKey="), "auth.anonymousSearch=true"),
+        (('config.fetch.search_hosts=["shop.test"]', "config.fetch.max_searches=192"), "config.fetch.max_searches"),
         (("auth.existingSecret=", "auth.anonymousSearch=true"), "auth.testKey"),
         (("auth.public=true", "auth.anonymousSearch=true"), "set one of the two"),
         (("config.detector.num_gpus=0.5", "gpuWorkers.enabled=true", "gpuWorkers.maxReplicas=4"),
