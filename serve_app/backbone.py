@@ -35,10 +35,10 @@ _DEVIATION = (0.229, 0.224, 0.225)
 class Backbone(nn.Module):
     """Give the pooled features of a ResNet-50's stages."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, stride_at: int = 1) -> None:
         """Build the network; raises BadWeights where the tensors are those of another one."""
         super().__init__()
-        self.net = _resnet(weights)
+        self.net = _resnet(weights, stride_at)
         # One multiplication and one addition for (x / 255 - mean) / deviation. Folding them into the first
         # convolution as well would be wrong at the border, which is padded with zeros after normalisation.
         scale = 1 / (255 * torch.tensor(_DEVIATION))
@@ -81,6 +81,22 @@ class Head(nn.Module):
         return nn.functional.normalize(self.standardise(pooled) @ self.projection.T)
 
 
+class LinearHead(nn.Module):
+    """Turn the average of the last stage into embeddings, as a classifier of a network from elsewhere does."""
+
+    stages = (4,)
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        """Take (256, 2048) and (256)."""
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Return (n, 256), each row of unit norm, of (n, 4096): the last stage's POOLINGS."""
+        average = pooled[:, : STAGE_WIDTHS[4]]
+        return nn.functional.normalize(nn.functional.linear(average, self.weight, self.bias))
+
+
 class FeatureNetwork(nn.Module):
     """Turn crops into embeddings."""
 
@@ -88,13 +104,13 @@ class FeatureNetwork(nn.Module):
         """Build both parts; raises BadWeights."""
         super().__init__()
         self.backbone = load_backbone(files)
-        self.head = load_head(files)
+        self.head = load_head_of(files)
 
     def forward(self, crops: Tensor) -> Tensor:
         """Return (n, 256) of (n, side, side, 3) in 0…255, of whatever type."""
         return self.embed(crops, self.head)
 
-    def embed(self, crops: Tensor, head: Head) -> Tensor:
+    def embed(self, crops: Tensor, head: Head | LinearHead) -> Tensor:
         """Return the same by a head of the caller's."""
         pooled = self.backbone(crops.to(torch.float32).permute(0, 3, 1, 2), head.stages)
         embeddings: Tensor = head(torch.cat(pooled, dim=1))
@@ -109,20 +125,24 @@ class TorchFeatures:
         self._device = pick("embedder", device)
         if threads is not None:
             torch.set_num_threads(threads)
+        self._files = files
         self._network = FeatureNetwork(files).eval().to(self._device).to(memory_format=torch.channels_last)
-        self._other: tuple[str, Head] | None = None
+        self._other: tuple[str, Head | LinearHead] | None = None
 
     def __call__(self, crops: Crops) -> Embeddings:
         """Return (n, 256) of (n, side, side, 3)."""
         return self._embed(crops, self._network.head)
 
+    def has_backbone(self, files: EmbedderFiles) -> bool:
+        return files.backbone == self._files.backbone
+
     def embed_with(self, crops: Crops, files: EmbedderFiles, model: str) -> Embeddings:
-        """Return the same by the head of `files`, whose fingerprint is `model`; it is kept until the next one."""
+        """Return the same by another head on this backbone, whose model is `model`; it is kept until the next one."""
         if self._other is None or self._other[0] != model:
-            self._other = (model, load_head(files).to(self._device))
+            self._other = (model, load_head_of(files).to(self._device))
         return self._embed(crops, self._other[1])
 
-    def _embed(self, crops: Crops, head: Head) -> Embeddings:
+    def _embed(self, crops: Crops, head: Head | LinearHead) -> Embeddings:
         with translating_errors(), torch.inference_mode():
             embeddings: Embeddings = self._network.embed(_floats(crops, self._device), head).cpu().numpy()
             return embeddings
@@ -158,7 +178,22 @@ def _floats(crops: Crops, device: torch.device) -> Tensor:
 
 def load_backbone(files: EmbedderFiles) -> Backbone:
     """Build the backbone; raises BadWeights."""
-    return Backbone(load_tensors(files.backbone, digest(files.backbone))).eval()
+    weights = load_tensors(files.backbone, digest(files.backbone))
+    return Backbone(weights, stride_at=2 if files.is_whole else 1).eval()
+
+
+def load_head_of(files: EmbedderFiles) -> Head | LinearHead:
+    """Build what makes embeddings of pooled features; raises BadWeights."""
+    if not files.is_whole:
+        return load_head(files)
+    tensors = load_tensors(files.head, digest(files.head)).tensors
+    try:
+        weight, bias = (torch.from_numpy(tensors[name].astype(np.float32)) for name in ("fc.weight", "fc.bias"))
+    except KeyError as error:
+        raise BadWeights(f"{files.head} has no {error}; convert it anew: `shoplens model convert`") from error
+    if (tuple(weight.shape), tuple(bias.shape)) != ((EMBEDDING_DIM, STAGE_WIDTHS[4]), (EMBEDDING_DIM,)):
+        raise BadWeights(f"{files.head} gives {tuple(weight.shape)}; convert it anew: `shoplens model convert`")
+    return LinearHead(weight, bias).eval()
 
 
 def load_head(files: EmbedderFiles) -> Head:
@@ -201,12 +236,12 @@ def _generalised_mean(x: Tensor) -> Tensor:
 _POOLS = {"average": _average, "deviation": _deviation, "generalised mean": _generalised_mean}
 
 
-def _resnet(weights: Weights) -> ResNet50:
+def _resnet(weights: Weights, stride_at: int) -> ResNet50:
     tensors = {
         name: torch.from_numpy(value).float() if value.dtype.kind == "f" else torch.from_numpy(value)
         for name, value in weights.tensors.items()
     }
     try:
-        return ResNet50(tensors)
+        return ResNet50(tensors, stride_at)
     except (KeyError, RuntimeError, ValueError) as error:
         raise BadWeights("the backbone's tensors are not those of a ResNet-50; reinstall Shoplens") from error

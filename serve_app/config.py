@@ -159,7 +159,9 @@ class DetectorConfig(ModelStageConfig):
 
 
 class EmbedderConfig(ModelStageConfig):
-    head: Path | None = Field(None, description="a head of your own (safetensors); default: the starter head")
+    head: Path | None = Field(
+        None, description="a head or network of your own (safetensors, ONNX); default: the starter head"
+    )
     model: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{12}$",

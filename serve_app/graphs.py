@@ -20,7 +20,7 @@ from serve_app.images import CROP_SIDE_PX
 from serve_app.runtimes.artefacts import MODEL, need_package
 from serve_app.runtimes.compiled import import_openvino
 from serve_app.weights.chosen import detector_sha256, head_of
-from serve_app.weights.loader import embedder_files
+from serve_app.weights.loader import ONNX, embedder_files
 
 OPSET = 18
 INPUT, OUTPUT = "pixels", "rows"
@@ -66,7 +66,10 @@ def _graph(config: Config, stage: Stage) -> tuple[nn.Module, Pixels, dict[int, s
         from serve_app.backbone import FeatureNetwork
 
         crops = np.zeros((2, CROP_SIDE_PX, CROP_SIDE_PX, 3), np.uint8)
-        return FeatureNetwork(embedder_files(head_of(config))), crops, {0: "crops"}
+        files = embedder_files(head_of(config))
+        if files.architecture == ONNX:
+            raise BadConfig("the embedder's network is an ONNX file, which ONNX Runtime runs as it is")
+        return FeatureNetwork(files), crops, {0: "crops"}
     from serve_app.yolo import YoloGraph
 
     side_px = config.detector.side_px

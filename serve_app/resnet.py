@@ -23,15 +23,18 @@ Tensors = Mapping[str, Tensor]
 class ResNet50(nn.Module):
     """Give the maps that each of the four stages ends with; there is no classifier."""
 
-    def __init__(self, tensors: Tensors) -> None:
-        """Fold the weights; raises KeyError and RuntimeError where they are those of another network."""
+    def __init__(self, tensors: Tensors, stride_at: int = 1) -> None:
+        """Fold the weights; raises KeyError and RuntimeError where they are those of another network.
+
+        `stride_at` tells which of a block's convolutions has its stride: Keras's the first, torchvision's the second.
+        """
         super().__init__()
         self.conv1 = _folded(tensors, "conv1", "bn1", stride=2)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = nn.ModuleList(
             nn.Sequential(
                 *(
-                    Bottleneck(tensors, f"layer{stage}.{block}", stride=2 if stage > 1 and block == 0 else 1)
+                    Bottleneck(tensors, f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1, stride_at)
                     for block in range(blocks)
                 )
             )
@@ -49,11 +52,10 @@ class ResNet50(nn.Module):
 class Bottleneck(nn.Module):
     """Add to its input what three convolutions make of it."""
 
-    def __init__(self, tensors: Tensors, name: str, stride: int) -> None:
+    def __init__(self, tensors: Tensors, name: str, stride: int, stride_at: int) -> None:
         super().__init__()
-        # The weights come from Keras, which has a block's stride on its first convolution, torchvision on its second.
-        self.conv1 = _folded(tensors, f"{name}.conv1", f"{name}.bn1", stride)
-        self.conv2 = _folded(tensors, f"{name}.conv2", f"{name}.bn2")
+        self.conv1 = _folded(tensors, f"{name}.conv1", f"{name}.bn1", stride if stride_at == 1 else 1)
+        self.conv2 = _folded(tensors, f"{name}.conv2", f"{name}.bn2", stride if stride_at == 2 else 1)
         self.conv3 = _folded(tensors, f"{name}.conv3", f"{name}.bn3")
         self.shortcut: nn.Module = nn.Identity()
         if f"{name}.downsample.0.weight" in tensors:

@@ -55,7 +55,9 @@ def list_(
 
 @app.command()
 def register(
-    head: Annotated[Path, typer.Argument(help="The head that a training wrote (safetensors).")],
+    head: Annotated[
+        Path, typer.Argument(help="The head that a training wrote (safetensors), or a network from elsewhere.")
+    ],
     name: Annotated[str, typer.Option(help="What people call it.")],
     card: Annotated[Path, typer.Option(help="Model card: data, licences, method, figures, limits.")],
     evaluation: Annotated[Path | None, typer.Option(help="What `shoplens evaluate search --json` wrote of it.")] = None,
@@ -70,6 +72,23 @@ def register(
     from serve_app.cli.models import register as run
 
     run(load_config(config, data_dir=data_dir), head, name, card, evaluation, calibration, console())
+
+
+@app.command()
+def convert(
+    weights: Annotated[
+        Path, typer.Argument(help="State dict of torchvision's or timm's resnet50 (.pth, safetensors).")
+    ],
+    output: Annotated[Path, typer.Argument(help="File to write (safetensors).")],
+) -> None:
+    """Make a model of a ResNet-50 that was trained elsewhere, to be evaluated and registered.
+
+    Its classifier `fc` has to give an embedding, 256 numbers. It gets what any embedder gets: squashed crops of
+    224 × 224 pixels, scaled by ImageNet's mean and deviation; its last stage's average goes through `fc`.
+    """
+    from serve_app.cli.models import convert as run
+
+    run(weights, output, console())
 
 
 @app.command()

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -18,12 +19,22 @@ from serve_app.evaluation.models import HSV, IMAGENET
 from serve_app.promotion.gate import Demand, Gate, Verdict, enough, judge
 from serve_app.promotion.record import Promotion, Records
 from serve_app.weights.chosen import detector_sha256, head_of, model_of, registry_of
-from serve_app.weights.loader import embedder_files, fingerprint
+from serve_app.weights.loader import (
+    ONNX,
+    ONNX_SUFFIX,
+    EmbedderFiles,
+    architecture_in,
+    digest,
+    embedder_files,
+    fingerprint,
+)
 from serve_app.weights.registry import (
     CALIBRATION,
     CARD,
     EVALUATION,
     HEAD,
+    NETWORK_ONNX,
+    Preprocessing,
     check_calibration,
     check_evaluation,
 )
@@ -82,13 +93,17 @@ def register(
     calibration: Path | None,
     console: Console,
 ) -> None:
-    """Add an entry, once the head is known to load and the rest to be of it."""
-    from serve_app.backbone import load_head
+    """Add an entry, once the model is known to load and the rest to be of it.
 
-    files = embedder_files(head)
-    model = fingerprint(files)
-    load_head(files)
-    given = {CARD: _bytes(card), HEAD: _bytes(head)}
+    `head` is a head on this release's backbone, a network that was converted, or one from elsewhere.
+    """
+    with TemporaryDirectory() as work:
+        own = _own(head, Path(work))
+        files = embedder_files(own)
+        model = fingerprint(files)
+        _check_model(files)
+        made_by = Preprocessing(architecture=files.architecture, backbone_sha256=digest(files.backbone))
+        given = {CARD: _bytes(card), NETWORK_ONNX if files.architecture == ONNX else HEAD: _bytes(own)}
     if evaluation is not None:
         given[EVALUATION] = _bytes(evaluation)
         check_evaluation(given[EVALUATION], model)
@@ -98,11 +113,48 @@ def register(
     if name == STARTER and model != fingerprint():
         raise BadConfig(f"{STARTER} is the release's own model; choose another name")
     now, detector = datetime.now(UTC).isoformat(timespec="seconds"), detector_sha256(config)
-    entry, is_new = registry_of(config).add(model, name, now, given, detector)
+    entry, is_new = registry_of(config).add(model, name, now, given, detector, made_by)
     console.print(f"{entry.fingerprint} is {'' if is_new else 'already '}registered as {entry.name}.", markup=False)
     if entry.detector_sha256 != detector:
         console.print(f"Its entry, which never changes, names another detector: sha256 {entry.detector_sha256[:12]}….")
     console.print(f"Next: shoplens model compare {entry.fingerprint} GALLERY --queries QUERIES")
+
+
+def convert(weights: Path, output: Path, console: Console) -> None:
+    """Write the network that weights from elsewhere make; raises BadWeights and BadInput."""
+    from serve_app.conversion import to_network
+
+    data = to_network(weights)
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise BadInput(f"{output} can't be written: {error.strerror}") from error
+    model = fingerprint(embedder_files(output))
+    console.print(f"{output} ({len(data) / 1e6:.0f} MB) is the model {model}.", markup=False, soft_wrap=True)
+    console.print("Next: shoplens evaluate search CATALOGUE --queries QUERIES --model " + str(output), markup=False)
+
+
+def _own(weights: Path, work: Path) -> Path:
+    """Return a file that embedders are loaded from, made of weights from elsewhere where they are such."""
+    if not weights.is_file() or weights.suffix == ONNX_SUFFIX or architecture_in(weights):
+        return weights
+    from serve_app.conversion import to_network
+
+    network = work / "network.safetensors"
+    network.write_bytes(to_network(weights))
+    return network
+
+
+def _check_model(files: EmbedderFiles) -> None:
+    """Raise BadWeights unless a network can be made of these files."""
+    if files.architecture == ONNX:
+        from serve_app.runtimes.foreign import ForeignNetwork
+
+        ForeignNetwork(files.head)
+    else:
+        from serve_app.backbone import FeatureNetwork
+
+        FeatureNetwork(files)
 
 
 def _bytes(path: Path) -> bytes:

@@ -24,7 +24,7 @@ from serve_app.runtimes.chosen import runtime_for
 from serve_app.runtimes.runtime import TORCH, Runtime
 from serve_app.weights.chosen import detector_sha256, head_of
 from serve_app.weights.loader import BACKBONE_SHA256, embedder_files, fingerprint
-from serve_app.weights.registry import HEAD
+from serve_app.weights.registry import HEAD, NETWORK_ONNX
 
 HSV = "hsv"
 IMAGENET = "imagenet"
@@ -85,7 +85,7 @@ def _embedder(config: Config, named: str | None) -> tuple[str, str, Callable[[],
     head = Path(named) if named is not None else head_of(config)
     if head is not None and not head.is_file():
         raise BadWeights(f"there is no head {head}; give a safetensors file, `{IMAGENET}` or `{HSV}`")
-    name = "starter" if head is None else head.parent.name if head.name == HEAD else head.stem
+    name = "starter" if head is None else head.parent.name if head.name in (HEAD, NETWORK_ONNX) else head.stem
     # Another head than that of the settings was not compiled.
     runtime = runtime_for(config, "embedder") if named is None else TORCH
     model = fingerprint(embedder_files(head))

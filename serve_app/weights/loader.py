@@ -24,16 +24,27 @@ HEAD_SHA256: Final = "1fa127d085a432a17527755fb280ae30d7b0adeef0e1ab2b337a1576ea
 
 ARCHITECTURE: Final = "resnet50-keras-strides+pooled-stages-linear-256/2"
 """Changes when the same weights would give other embeddings."""
+NETWORK: Final = "resnet50-torchvision-strides+average-linear-256/1"
+"""The same of a whole network that was trained elsewhere, as `serve_app.conversion` writes it."""
+ONNX: Final = "onnx-rgb-imagenet-256/1"
+"""The same of a whole network that ONNX Runtime runs, see `serve_app.runtimes.foreign`."""
+ONNX_SUFFIX = ".onnx"
+LONGEST_HEADER_BYTES = 2**20
 
 _HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedderFiles:
-    """Name the two files that an embedder is made of."""
+    """Name the two files that an embedder is made of; of a whole network, both are its one file."""
 
     backbone: Path
     head: Path
+    architecture: str = ARCHITECTURE
+
+    @property
+    def is_whole(self) -> bool:
+        return self.architecture != ARCHITECTURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +73,11 @@ class Weights:
 
 
 def embedder_files(head: Path | None = None) -> EmbedderFiles:
-    """Return the files of this release, or its backbone with a shop's own head."""
+    """Return the files of this release, its backbone with a shop's own head, or a shop's own network."""
+    if head is not None and head.suffix == ONNX_SUFFIX:
+        return EmbedderFiles(head, head, ONNX)
+    if head is not None and architecture_in(head) == NETWORK:
+        return EmbedderFiles(head, head, NETWORK)
     return EmbedderFiles(_HERE / "resnet50.safetensors", head or _HERE / "starter.safetensors")
 
 
@@ -73,13 +88,29 @@ def fingerprint(files: EmbedderFiles | None = None) -> str:
     another one can't be.
     """
     files = files or embedder_files()
-    return Ingredients(digest(files.backbone), digest(files.head)).fingerprint()
+    backbone = digest(files.backbone)
+    head = backbone if files.is_whole else digest(files.head)
+    return Ingredients(backbone, head, files.architecture).fingerprint()
 
 
 def digest(path: Path) -> str:
     """Return the sha256 that a file has to have: pinned for the release's own, computed for others."""
     pinned = {_HERE / "resnet50.safetensors": BACKBONE_SHA256, _HERE / "starter.safetensors": HEAD_SHA256}
     return pinned.get(path) or _sha256(path)
+
+
+def architecture_in(path: Path) -> str:
+    """Return the architecture that a safetensors file says it is of; '' where it says none, or is no such file.
+
+    Reads the header alone: https://huggingface.co/docs/safetensors/index#format.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= LONGEST_HEADER_BYTES else {}
+        return str(header["__metadata__"]["architecture"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def verify(path: Path, sha256: str) -> None:

@@ -1,7 +1,8 @@
 """Models that were registered: each an entry that never changes, in a folder or below a prefix of an object store.
 
-    FINGERPRINT/head.safetensors  card.md  evaluation.json  calibration.json  entry.json
+    FINGERPRINT/head.safetensors | network.onnx  card.md  evaluation.json  calibration.json  entry.json
 
+`head.safetensors` may hold a whole network that was trained elsewhere.
 `entry.json` is written last: an entry without it is none, so a registration that was killed is done again.
 """
 
@@ -22,7 +23,8 @@ from serve_app.folders import Folder, NoSuchFile, is_remote
 from serve_app.images import CROP_RULE, CROP_SIDE_PX, PREPROCESSING_VERSION
 from serve_app.weights.loader import ARCHITECTURE, BACKBONE_SHA256, DETECTOR_SHA256
 
-HEAD, CARD, EVALUATION, CALIBRATION = "head.safetensors", "card.md", "evaluation.json", "calibration.json"
+HEAD, NETWORK_ONNX = "head.safetensors", "network.onnx"
+CARD, EVALUATION, CALIBRATION = "card.md", "evaluation.json", "calibration.json"
 ENTRY = "entry.json"
 MODELS = Path("models")
 """Where the data directory holds the registry, unless the settings name another."""
@@ -62,6 +64,11 @@ class Entry(_Kept):
     detector_sha256: str = DETECTOR_SHA256
     files: dict[str, Part]
 
+    @property
+    def weights(self) -> str:
+        """Return the name of the file that an embedder is loaded from."""
+        return NETWORK_ONNX if NETWORK_ONNX in self.files else HEAD
+
 
 class Registry:
     """Add entries, and read them; all calls raise Unavailable where the folder can't be had."""
@@ -91,15 +98,25 @@ class Registry:
         now: str,
         files: Mapping[str, bytes],
         detector_sha256: str = DETECTOR_SHA256,
+        preprocessing: Preprocessing | None = None,
     ) -> tuple[Entry, bool]:
-        """Register a model with its HEAD and what else is known; return its entry, and whether it is new.
+        """Register a model with its weights, HEAD or NETWORK_ONNX, and what else is known.
 
-        `detector_sha256` is the detector beside it, by default the release's.
+        Return its entry, and whether it is new.
+        `detector_sha256` is the detector beside it, by default the release's; `preprocessing` that of a head on this
+        release's backbone unless it is given.
 
         Raises BadConfig where another one has the name, or this model is there with other files or another name.
         """
         parts = {each: part_of(data) for each, data in files.items()}
-        entry = Entry(fingerprint=fingerprint, name=name, registered=now, detector_sha256=detector_sha256, files=parts)
+        entry = Entry(
+            fingerprint=fingerprint,
+            name=name,
+            registered=now,
+            preprocessing=preprocessing or Preprocessing(),
+            detector_sha256=detector_sha256,
+            files=parts,
+        )
         for other in self.entries():
             if other.fingerprint == fingerprint:
                 if (other.files, other.name) != (parts, name):
@@ -140,18 +157,18 @@ class Registry:
         return check_calibration(self.read(entry, CALIBRATION), fingerprint) if CALIBRATION in entry.files else None
 
     def fetch(self, fingerprint: str, to: Path) -> Path:
-        """Return the head as a file of this machine, below `to` where the registry is elsewhere.
+        """Return the head, or the whole network, as a file of this machine, below `to` where the registry is elsewhere.
 
         Raises BadWeights where it is not what was registered.
         """
         entry = self._entry(fingerprint)
         if not is_remote(self.folder.place):
-            self.read(entry, HEAD)
-            return Path(self.folder.place).absolute() / fingerprint / HEAD
-        path = to / fingerprint / HEAD
-        if path.is_file() and part_of(path.read_bytes()) == entry.files[HEAD]:
+            self.read(entry, entry.weights)
+            return Path(self.folder.place).absolute() / fingerprint / entry.weights
+        path = to / fingerprint / entry.weights
+        if path.is_file() and part_of(path.read_bytes()) == entry.files[entry.weights]:
             return path
-        data = self.read(entry, HEAD)
+        data = self.read(entry, entry.weights)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Several replicas of a machine may do so at once.
         unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
@@ -168,7 +185,7 @@ class Registry:
             ) from error
         except ValidationError as error:
             raise BadWeights(f"{fingerprint}/{ENTRY} in {self.folder.place} can't be read: {error}") from error
-        if entry.fingerprint != fingerprint or HEAD not in entry.files:
+        if entry.fingerprint != fingerprint or entry.weights not in entry.files:
             raise BadWeights(f"{fingerprint}/{ENTRY} in {self.folder.place} is not that model's")
         return entry
 

@@ -10,7 +10,16 @@ from serve_app.errors import BadConfig, BadWeights
 from serve_app.folders import Folder
 from serve_app.weights.chosen import curve_of, head_of, model_of
 from serve_app.weights.loader import DETECTOR_SHA256, embedder_files, fingerprint
-from serve_app.weights.registry import CALIBRATION, CARD, ENTRY, HEAD, Registry, check_calibration, check_evaluation
+from serve_app.weights.registry import (
+    CALIBRATION,
+    CARD,
+    ENTRY,
+    HEAD,
+    NETWORK_ONNX,
+    Registry,
+    check_calibration,
+    check_evaluation,
+)
 from tests.unit.builders import curve
 
 A, B = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
@@ -67,6 +76,13 @@ def test_entry_that_says_it_is_another_is_none(registry, tmp_path):
     registry.folder.write(f"{B}/{ENTRY}", registry.folder.read(f"{A}/{ENTRY}"))
     with pytest.raises(BadWeights, match="not that model's"):
         registry.fetch(B, tmp_path)
+
+
+def test_network_in_onnx_is_fetched_under_its_own_name(registry, tmp_path):
+    entry, _ = registry.add(A, "spring", NOW, {NETWORK_ONNX: b"a graph", CARD: b"# Card"})
+    assert entry.weights == NETWORK_ONNX
+    found = registry.fetch(A, tmp_path / "fetched")
+    assert (found.name, found.read_bytes()) == (NETWORK_ONNX, b"a graph")
 
 
 def config(tmp_path, **embedder):

@@ -1,11 +1,24 @@
 import hashlib
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from serve_app.errors import BadWeights
 from serve_app.weights import loader
-from serve_app.weights.loader import Ingredients, digest, embedder_files, fingerprint, load_tensors, verify
+from serve_app.weights.loader import (
+    ARCHITECTURE,
+    NETWORK,
+    ONNX,
+    Ingredients,
+    architecture_in,
+    digest,
+    embedder_files,
+    fingerprint,
+    load_tensors,
+    verify,
+)
 
 INGREDIENTS = Ingredients("a" * 64, "b" * 64)
 
@@ -66,3 +79,43 @@ def test_file_that_holds_no_tensors_is_refused(tmp_path):
     path.write_bytes(b"no tensors")
     with pytest.raises(BadWeights, match="is no safetensors file"):
         load_tensors(path, digest(path))
+
+
+def saved(path, **metadata):
+    save_file({"fc.bias": np.zeros(256, np.float32)}, path, metadata)
+    return path
+
+
+def test_release_s_head_is_on_its_own_backbone():
+    files = embedder_files()
+    assert architecture_in(files.head) == files.architecture == ARCHITECTURE
+    assert not embedder_files(files.head).is_whole
+
+
+def test_network_of_a_shop_is_backbone_and_head_at_once(tmp_path):
+    path = saved(tmp_path / "own.safetensors", architecture=NETWORK)
+    files = embedder_files(path)
+    assert (files.backbone, files.head, files.architecture, files.is_whole) == (path, path, NETWORK, True)
+    assert fingerprint(files) == Ingredients(digest(path), digest(path), NETWORK).fingerprint()
+
+
+def test_onnx_file_is_a_network(tmp_path):
+    path = tmp_path / "own.onnx"
+    path.write_bytes(b"a graph")
+    assert embedder_files(path).architecture == ONNX
+    assert fingerprint(embedder_files(path)) != fingerprint(saved_head(tmp_path, b"a graph"))
+
+
+def saved_head(tmp_path, data: bytes):
+    path = tmp_path / "head.safetensors"
+    path.write_bytes(data)
+    return embedder_files(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x02", b"\x02" + 7 * b"\0" + b"[]", b"\x02" + 7 * b"\0" + b"{}", b"PK" * 99])
+def test_file_that_is_no_safetensors_file_says_no_architecture(tmp_path, data):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(data)
+    assert architecture_in(path) == ""
+    assert architecture_in(tmp_path / "none") == ""
+    assert architecture_in(saved(tmp_path / "timm.safetensors", format="pt")) == ""
