@@ -10,23 +10,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import json
 import math
-import os
 import statistics
 import subprocess
-import sys
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 from rich.console import Console
 
+from scripts.bare_side import Bare, bare_process
+from scripts.closed_loop import Outcome, over_http
 from scripts.demo_catalogue import CantFetch
-from scripts.demo_shop import default_folder, prepare, queries, serving
+from scripts.demo_shop import default_folder, prepare, serving
 from scripts.measuring import (
     EXIT_COULD_NOT_RUN,
     Goal,
@@ -40,11 +37,8 @@ from scripts.measuring import (
 )
 from scripts.namespace import go_inside
 from scripts.processes import CantStart
-from serve_app.config import load_config
 from serve_app.errors import ShoplensError
-from serve_app.inprocess import searching
 from serve_app.milvus.local import LocalMilvus
-from serve_app.pipeline import Query
 from serve_app.ray_environment import CLUSTER
 from serve_app.telemetry import STAGES
 
@@ -54,19 +48,12 @@ GOALS = {False: (0.8, 1.5), True: (0.9, 1.15)}
 with a cluster's settings."""
 SEARCHES = {1: 24, 4: 48, 16: 96}
 
-Search = Callable[[bytes], Awaitable[dict[str, float]]]
-"""Searches with one photo and returns its milliseconds per stage."""
-Outcome = dict[str, Any]
-"""`seconds` of a round, `latencies_ms` of its searches, `stages` of each."""
 Side = Callable[[int], Outcome]
 """Runs one round with so many searches in flight."""
 
 
 def main() -> int:
     arguments = _arguments()
-    if arguments.bare:
-        asyncio.run(serve_bare(arguments.data_dir, arguments.bare))
-        return 0
     console = Console()
     try:
         if arguments.cluster_settings and not arguments.inside:
@@ -103,30 +90,30 @@ def _arguments() -> argparse.Namespace:
         help="run the service with HAProxy and the rest of a cluster's settings, in a network namespace of its own",
     )
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--bare", type=int, metavar="THREADS", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def run(arguments: argparse.Namespace, *, rounds: int, console: Console) -> Report:
     """Measure both sides; raises ShoplensError, CantFetch, CalledProcessError and TimeoutError."""
     data_dir: Path = arguments.data_dir
-    photos = [path.read_bytes() for path in prepare(data_dir)]
+    paths = prepare(data_dir)
+    photos = [path.read_bytes() for path in paths]
     threads = dict(zip(("detector", "embedder"), arguments.threads, strict=True))
     settings = {"rounds": rounds, "searches": SEARCHES, "photos": len(photos), "threads": threads}
     report = Report("bench_query", settings | {"cluster_settings": arguments.cluster_settings})
     ray = CLUSTER if arguments.cluster_settings else {}
     with (
         LocalMilvus(data_dir) as uri,
-        _bare_process(data_dir, uri, cores()) as wide,
-        _bare_process(data_dir, uri, max(1, cores() // 2)) as narrow,
+        bare_process(data_dir, paths, cores(), _milvus(uri)) as wide,
+        bare_process(data_dir, paths, max(1, cores() // 2), _milvus(uri)) as narrow,
         serving(data_dir, {**ray, **_settings(uri, threads)}) as (service, url),
     ):
         with console.status("warming up …"):
-            best = min((wide, narrow), key=lambda side: min(side.round(16)["seconds"] for _ in range(3)))
+            best = min((wide, narrow), key=lambda side: min(_bare_round(side, 16)["seconds"] for _ in range(3)))
             asyncio.run(_over_http(url, photos, 16))
-        report.settings = {**report.settings, "bare_threads": cores() if best is wide else max(1, cores() // 2)}
+        report.settings = {**report.settings, "bare_threads": best.threads}
         turns: dict[str, Side] = {
-            "bare": best.round,
+            "bare": lambda concurrency: _bare_round(best, concurrency),
             "service": lambda concurrency: asyncio.run(_over_http(url, photos, concurrency)),
         }
         measured = _take_turns(turns, rounds, console)
@@ -149,94 +136,29 @@ def _take_turns(sides: Mapping[str, Side], rounds: int, console: Console) -> dic
 # --- the two sides
 
 
-class Bare:
-    """Talk to a process that runs the bare pipeline: one JSON line asks for a round, one answers."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-
-    def round(self, concurrency: int) -> Outcome:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(f"{concurrency}\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise subprocess.SubprocessError("the bare pipeline ended; its reason stands above")
-        outcome: Outcome = json.loads(line)
-        return outcome
+def _bare_round(bare: Bare, concurrency: int) -> Outcome:
+    return bare.round(SEARCHES[concurrency], concurrency)
 
 
-@contextmanager
-def _bare_process(data_dir: Path, uri: str, threads: int) -> Iterator[Bare]:
-    command = [sys.executable, "-m", "scripts.bench_query", "--data-dir", str(data_dir), "--bare", str(threads)]
-    environment = {**os.environ, "SHOPLENS_MILVUS__URI": uri}
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield Bare(process)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-async def serve_bare(data_dir: Path, threads: int) -> None:
-    """Run rounds as standard input asks for them."""
-    config = load_config(data_dir=data_dir)
-    config = config.model_copy(
-        update={
-            "detector": config.detector.model_copy(update={"threads": threads}),
-            "embedder": config.embedder.model_copy(update={"threads": threads}),
-        }
-    )
-    photos = [path.read_bytes() for path in queries(data_dir)]
-    assert config.milvus.uri
-    async with searching(config, config.milvus.uri) as local:
-
-        async def search(photo: bytes) -> dict[str, float]:
-            return (await local.pipeline.run(photo, Query())).timings_ms
-
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            print(json.dumps(await _drive(search, photos, int(line))), flush=True)
+def _milvus(uri: str) -> dict[str, str]:
+    return {"SHOPLENS_MILVUS__URI": uri}
 
 
 def _settings(uri: str, threads: Mapping[str, int]) -> dict[str, str]:
     # Throughput is measured: no search is to end at its deadline, or to be refused because 16 at once wait.
     settings = {
-        "SHOPLENS_MILVUS__URI": uri,
+        **_milvus(uri),
         "SHOPLENS_LIMITS__DEADLINE_S": "60",
         "SHOPLENS_INGRESS__LATENCY_GOAL_S": "60",
     }
     return settings | {f"SHOPLENS_{stage.upper()}__THREADS": str(number) for stage, number in threads.items()}
 
 
-async def _over_http(url: str, photos: list[bytes], concurrency: int) -> Outcome:
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
-
-        async def search(photo: bytes) -> dict[str, float]:
-            answer = await client.post("/v1/search", files={"photo": photo})
-            answer.raise_for_status()
-            timings: dict[str, float] = answer.json()["timings_ms"]
-            return timings
-
-        return await _drive(search, photos, concurrency)
-
-
-async def _drive(search: Search, photos: list[bytes], concurrency: int) -> Outcome:
-    """Keep `concurrency` searches in flight until the round's number is done."""
-    waiting = iter(itertools.islice(itertools.cycle(photos), SEARCHES[concurrency]))
-    latencies_ms: list[float] = []
-    stages: list[dict[str, float]] = []
-
-    async def client() -> None:
-        for photo in waiting:
-            started = time.perf_counter()
-            stages.append(await search(photo))
-            latencies_ms.append((time.perf_counter() - started) * 1e3)
-
-    started = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(concurrency)))
-    return {"seconds": time.perf_counter() - started, "latencies_ms": latencies_ms, "stages": stages}
+async def _over_http(url: str, photos: Sequence[bytes], in_flight: int) -> Outcome:
+    outcome = await over_http(url, photos, SEARCHES[in_flight], in_flight)
+    if outcome["failed"]:
+        raise httpx.HTTPError(outcome["failed"][0])
+    return outcome
 
 
 # --- what it says
@@ -275,7 +197,7 @@ def _latencies(outcomes: list[Outcome]) -> list[float]:
 
 
 def _memory(bare: Bare, service: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [{"process": "bare pipeline", "MiB": memory_mib(bare.process.pid)}]
+    rows: list[dict[str, Any]] = [{"process": "bare pipeline", "MiB": memory_mib(bare.pid)}]
     for pid in [service.pid, *descendants(service.pid)]:
         try:
             rows.append({"process": process_name(pid), "MiB": memory_mib(pid)})
