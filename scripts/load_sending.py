@@ -42,6 +42,7 @@ class Load:
     photos: Sequence[Path]
     schedule: Schedule
     seed: int
+    path: str = "/v1/search"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ def _job(load: Load, share: Share) -> Iterator[_Job]:
             "share": asdict(share),
             "seed": load.seed,
             "photos": [str(path.resolve()) for path in load.photos],
+            "path": load.path,
             "timeout_s": TIMEOUT_S,
             **{name: str(getattr(job, name)) for name in ("answers", "started", "starts")},
         }
