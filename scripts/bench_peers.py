@@ -45,7 +45,7 @@ SEARCHES = {1: 24, 4: 48, 16: 96, 64: 192}
 """Of a round, by connections."""
 QUICK = {1: 4, 4: 8, 16: 32, 64: 64}
 QUICK_CONNECTIONS = (1, 4)
-QUICK_PHOTOS = 8
+QUICK_PHOTOS, QUICK_CATALOGUE = 8, 32
 OPEN_PARTS = (0.5, 0.8)
 """Rates of the open loop, of the bare pipeline's throughput at the most connections."""
 MOST_BYTES = 2**20
@@ -102,7 +102,8 @@ class Bench:
         self.missing: dict[str, str] = {}
         """Why a peer is not in a table."""
         self._arguments, self._console = arguments, console
-        self._catalogue = [path.resolve() for path in load_photos.found(arguments.photos)]
+        found = [path.resolve() for path in load_photos.found(arguments.photos)]
+        self._catalogue = found[:QUICK_CATALOGUE] if arguments.quick else found
         small = [path for path in self._catalogue if path.stat().st_size < MOST_BYTES]
         sent = small[:QUICK_PHOTOS] if arguments.quick else small
         if not sent:
@@ -117,7 +118,7 @@ class Bench:
         """Return what was measured; raises what a run can't be for."""
         arguments, rig, most = self._arguments, self._rig, max(self._searches)
         with ExitStack() as stack, self._console.status("indexing the photos …") as status:
-            rig.index(arguments.photos.resolve(), self._catalogue, stack)
+            rig.index(self._catalogue, stack)
             status.update("starting the bare pipeline and Shoplens …")
             bare, threads = rig.bare(self._searches[most], most, stack)
             ours = bare | rig.shoplens(stack)

@@ -32,15 +32,15 @@ def folder_of(environment: Environment, root: Path) -> Path:
 def install(environment: Environment, root: Path) -> None:
     """Make the environment unless it is there; what hinders it is kept for `find`."""
     folder = folder_of(environment, root)
-    if (folder / "versions").exists():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     try:
-        _make(environment, folder)
+        if not (folder / "versions").exists():
+            _make(environment, folder)
     except CantInstall as error:
         (root / f"{folder.name}.missing").write_text(str(error), encoding="utf-8")
     else:
         (root / f"{folder.name}.missing").unlink(missing_ok=True)
+        _share(folder)
 
 
 def find(environment: Environment, root: Path) -> tuple[Path, list[str]]:
@@ -58,10 +58,15 @@ def _make(environment: Environment, folder: Path) -> None:
     shared = [f"{name}=={metadata.version(name)}" for name in SHARED]
     _uv("venv", "--clear", "--no-project", "--python", sys.executable, str(folder))
     _uv("pip", "install", "--python", python, *environment.requirements, *shared)
+    (folder / "versions").write_text(_uv("pip", "freeze", "--python", python), encoding="utf-8")
+
+
+def _share(folder: Path) -> None:
+    """Let the environment find what this one has; each time, as another checkout may have made it."""
     here = sysconfig.get_paths()
     own = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    own.mkdir(parents=True, exist_ok=True)
     (own / "shoplens.pth").write_text("\n".join(dict.fromkeys((here["purelib"], here["platlib"]))), encoding="utf-8")
-    (folder / "versions").write_text(_uv("pip", "freeze", "--python", python), encoding="utf-8")
 
 
 def _uv(*arguments: str) -> str:

@@ -16,6 +16,7 @@ import httpx
 from scripts import peer_environments
 from scripts.bare_side import bare_process
 from scripts.demo_shop import serving
+from scripts.import_side import write_catalogue
 from scripts.measuring import cores, free_port
 from scripts.peer_list import BARE, SAME, SHOPLENS, Peer, Setting, Work, divided, titled
 from scripts.peer_outcome import agreement
@@ -41,14 +42,16 @@ class Rig:
         self._photos, self._data_dir, self._environments, self._scratch = photos, data_dir, environments, scratch
         self._environ = common(weights, data_dir, scratch)
 
-    def index(self, folder: Path, catalogue: Sequence[Path], stack: ExitStack) -> None:
-        """Import the photos of a folder as Shoplens does, and as the tutorials do; Milvus stays until `stack` ends.
+    def index(self, catalogue: Sequence[Path], stack: ExitStack) -> None:
+        """Import these photos as Shoplens does, and as the tutorials do; Milvus stays until `stack` ends.
 
         Raises CalledProcessError and MilvusUnavailable.
         """
         from serve_app.milvus.local import LocalMilvus
 
-        command = [sys.executable, "-m", "serve_app.cli", "import", str(folder), "--data-dir", str(self._data_dir)]
+        manifest = self._scratch / "catalogue.csv"
+        write_catalogue(manifest, catalogue)
+        command = [sys.executable, "-m", "serve_app.cli", "import", str(manifest), "--data-dir", str(self._data_dir)]
         subprocess.run(command, env={**os.environ, **self._environ}, check=True, stdout=subprocess.DEVNULL)
         uri = stack.enter_context(LocalMilvus(self._data_dir))
         self._environ |= {"SHOPLENS_MILVUS__URI": uri, "PEER_MILVUS": uri, "PEER_RESNET": str(resnet())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -90,7 +91,7 @@ def take_turns(
         for in_flight, wanted in searches.items():
             for name in list(sides) if number % 2 == 0 else list(sides)[::-1]:
                 tell(f"round {number + 1} of {rounds}, {in_flight} connections, {name} …")
-                own, _ = _turn(sides[name], lambda side, n=wanted, k=in_flight: (side.closed(n, k), 0.0))
+                own, _ = _turn(sides[name], partial(_closed, wanted, in_flight))
                 measured[in_flight][name].append(own)
     return measured
 
@@ -113,6 +114,10 @@ def fastest(side: Side, searches: int, in_flight: int) -> float:
         outcome = side.closed(searches, in_flight)
         seconds.append(float("inf") if outcome["failed"] else float(outcome["seconds"]))
     return min(seconds)
+
+
+def _closed(searches: int, in_flight: int, side: Side) -> tuple[Outcome, float]:
+    return side.closed(searches, in_flight), 0.0
 
 
 def _turn(side: Side, measure: Callable[[Side], tuple[Outcome, float]]) -> tuple[Round, float]:

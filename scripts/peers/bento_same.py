@@ -21,7 +21,7 @@ CROPS_PER_PHOTO = 4
 """Three objects and the whole, as a batch counts crops where the embedder is asked."""
 
 
-@bentoml.service  # type: ignore[untyped-decorator]
+@bentoml.service
 class Detector:
     def __init__(self) -> None:
         self.config = pure.settings()
@@ -32,18 +32,18 @@ class Detector:
         return pure.see(self.model, photos, self.config)
 
 
-@bentoml.service  # type: ignore[untyped-decorator]
+@bentoml.service
 class Embedder:
     def __init__(self) -> None:
         self.model = pure.load_embedder(pure.settings())
 
     # A request's crops are never divided, so that a batch has room for those of one photo at least.
     @bentoml.api(batchable=True, max_batch_size=BATCH * CROPS_PER_PHOTO)  # type: ignore[untyped-decorator]
-    def embed(self, crops: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def embed(self, crops: np.ndarray) -> np.ndarray:
         return self.model.embed(crops)
 
 
-@bentoml.service  # type: ignore[untyped-decorator]
+@bentoml.service
 class Search:
     detector = bentoml.depends(Detector)
     embedder = bentoml.depends(Embedder)
@@ -58,5 +58,6 @@ class Search:
             self.search = pure.Search(pure.settings())
         data = await asyncio.to_thread(photo.read_bytes)
         (seen,) = await self.detector.to_async.see([data])
-        embeddings = await self.embedder.to_async.embed(seen.crops)
-        return await self.search.products(seen.detections, embeddings)
+        embeddings = await self.embedder.to_async.embed(seen["crops"])
+        # Between services, dataclasses become dictionaries.
+        return await self.search.products(pure.detections(seen["detections"]), embeddings)

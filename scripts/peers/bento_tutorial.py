@@ -14,20 +14,20 @@ from PIL.Image import Image as PILImage
 from pymilvus import MilvusClient
 from safetensors.torch import load_file
 from torchvision import models, transforms
-from ultralytics import YOLO
+from ultralytics import YOLO  # type: ignore[attr-defined]
 
 
-@bentoml.service  # type: ignore[untyped-decorator]
+@bentoml.service
 class YoloService:
     def __init__(self) -> None:
-        self.model = YOLO(os.environ["PEER_WEIGHTS"])
+        self.model: Any = YOLO(os.environ["PEER_WEIGHTS"])
 
     @bentoml.api(batchable=True)  # type: ignore[untyped-decorator]
     def predict(self, images: list[PILImage]) -> list[Any]:
         return [result.boxes.xyxy.tolist() for result in self.model.predict(source=images)]
 
 
-@bentoml.service  # type: ignore[untyped-decorator]
+@bentoml.service
 class ResNetService:
     def __init__(self) -> None:
         # torchvision's own weights come from the internet; those of a file are as fast.
@@ -52,7 +52,7 @@ class ResNetService:
         return rows
 
 
-@bentoml.service  # type: ignore[untyped-decorator]
+@bentoml.service
 class ImageSearch:
     yolo = bentoml.depends(YoloService)
     resnet = bentoml.depends(ResNetService)

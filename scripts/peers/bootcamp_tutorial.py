@@ -44,7 +44,8 @@ class Resnet50:
         )
 
     def resnet50_extract_feat(self, path: str) -> Any:
-        image = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
+        read: Any = cv2.imread(path)
+        image = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
         with torch.no_grad():
             feature = self.model(self.transform(image)[None])[0].numpy()
         return feature / (feature @ feature) ** 0.5

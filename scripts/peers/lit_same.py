@@ -5,12 +5,13 @@ https://lightning.ai/docs/litserve/features/batching. Photos arrive as multipart
 their way to the worker; above 1 MB that fails (https://github.com/Lightning-AI/LitServe/issues/443).
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: LitServe reads the type of a request.
 
 import os
 from typing import Any
 
 import litserve
+from fastapi import Request
 
 from scripts.peers import pure
 
@@ -22,7 +23,7 @@ class SearchAPI(litserve.LitAPI):  # type: ignore[misc]
         self.embedder = pure.load_embedder(self.config)
         self.search = pure.SearchInThread(self.config)
 
-    def decode_request(self, request: Any) -> bytes:
+    def decode_request(self, request: Request) -> bytes:
         photo: bytes = request["photo"].file.read()
         return photo
 

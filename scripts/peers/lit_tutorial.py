@@ -9,16 +9,17 @@ from typing import Any
 
 import litserve
 import torch
+from fastapi import Request
 from PIL import Image
 from pymilvus import MilvusClient
 from safetensors.torch import load_file
 from torchvision import models, transforms
-from ultralytics import YOLO
+from ultralytics import YOLO  # type: ignore[attr-defined]
 
 
 class ImageSearchAPI(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
-        self.detector = YOLO(os.environ["PEER_WEIGHTS"])
+        self.detector: Any = YOLO(os.environ["PEER_WEIGHTS"])
         # torchvision's own weights come from the internet; those of a file are as fast.
         self.embedder = models.resnet50()
         self.embedder.load_state_dict(load_file(os.environ["PEER_RESNET"]), strict=False)
@@ -35,7 +36,7 @@ class ImageSearchAPI(litserve.LitAPI):  # type: ignore[misc]
         self.milvus = MilvusClient(uri=os.environ["PEER_MILVUS"])
         self.device = device
 
-    def decode_request(self, request: Any) -> Image.Image:
+    def decode_request(self, request: Request) -> Image.Image:
         return Image.open(request["photo"].file).convert("RGB")
 
     def predict(self, x: Image.Image) -> list[list[dict[str, Any]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serve_app.config import Config, load_config
-from serve_app.domain import Crops, Detection, Embeddings
+from serve_app.domain import Box, Crops, Detection, Embeddings
 from serve_app.images import cut_all, decode
 from serve_app.objects import THE_BEST, choose_objects, query_boxes, query_lists
 from serve_app.pipeline import Embedded, Query
@@ -30,6 +30,11 @@ class Seen:
 
     detections: tuple[Detection, ...]
     crops: Crops
+
+
+def detections(found: Iterable[Mapping[str, Any]]) -> tuple[Detection, ...]:
+    """Return detections of which the way between two processes has made dictionaries."""
+    return tuple(Detection(Box(**each["box"]), each["label"], each["confidence"]) for each in found)
 
 
 def settings() -> Config:

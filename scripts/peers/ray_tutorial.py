@@ -16,7 +16,7 @@ from pymilvus import MilvusClient
 from ray import serve
 from safetensors.torch import load_file
 from torchvision import models, transforms
-from ultralytics import YOLO
+from ultralytics import YOLO  # type: ignore[attr-defined]
 
 app = FastAPI()
 
@@ -24,7 +24,7 @@ app = FastAPI()
 @serve.deployment
 class ObjectDetection:
     def __init__(self) -> None:
-        self.model = YOLO(os.environ["PEER_WEIGHTS"])
+        self.model: Any = YOLO(os.environ["PEER_WEIGHTS"])
 
     @serve.batch
     async def detect(self, images: list[Image.Image]) -> list[list[list[float]]]:
@@ -53,7 +53,7 @@ class Embedding:
         crops = [crop for photo in photos for crop in photo]
         with torch.no_grad():
             features = self.model(torch.stack([self.transform(crop) for crop in crops]))
-        rows = torch.nn.functional.normalize(features).split([len(photo) for photo in photos])
+        rows = torch.split(torch.nn.functional.normalize(features), [len(photo) for photo in photos])
         return [each.numpy() for each in rows]
 
 
