@@ -85,7 +85,15 @@ class HttpSide:
 def take_turns(
     sides: Mapping[str, Side], rounds: int, searches: Mapping[int, int], tell: Callable[[str], None]
 ) -> dict[int, dict[str, list[Round]]]:
-    """Return rounds by connections and side; `searches` are those of a round, by connections."""
+    """Return rounds by connections and side; `searches` are those of a round, by connections.
+
+    Before, each side has one round of the most connections that counts for nothing: the first batch of each size is
+    slow.
+    """
+    most = max(searches)
+    for name, side in sides.items():
+        tell(f"warming up {name} …")
+        _turn(side, partial(_closed, searches[most], most))
     measured: dict[int, dict[str, list[Round]]] = {n: {name: [] for name in sides} for n in searches}
     for number in range(rounds):
         for in_flight, wanted in searches.items():

@@ -62,6 +62,6 @@ class Ingress:
 
 if __name__ == "__main__":
     # Each deployment asks for one CPU, and there may be fewer than three here.
-    ray.init(num_cpus=4, include_dashboard=False)
+    ray.init("local", num_cpus=4, include_dashboard=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["PEER_PORT"])})
     serve.run(Ingress.bind(Detector.bind(), Embedder.bind()), name="peer", blocking=True)  # type: ignore[attr-defined]

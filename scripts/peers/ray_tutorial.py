@@ -81,7 +81,7 @@ class APIIngress:
 
 if __name__ == "__main__":
     # Each deployment asks for one CPU by default, and there may be fewer than three here.
-    ray.init(num_cpus=4, include_dashboard=False)
+    ray.init("local", num_cpus=4, include_dashboard=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["PEER_PORT"])})
     application = APIIngress.bind(ObjectDetection.bind(), Embedding.bind())  # type: ignore[attr-defined]
     serve.run(application, name="tutorial", blocking=True)

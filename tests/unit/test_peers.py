@@ -161,7 +161,7 @@ def arguments(*words: str):
 def test_a_short_run_has_few_connections_unless_they_are_given():
     assert arguments().connections == [1, 4, 16, 64]
     quick = arguments("--quick")
-    assert (quick.connections, quick.rounds, quick.open_seconds) == ([1, 4], 2, 8.0)
+    assert (quick.connections, quick.rounds, quick.open_seconds) == ([1, 4], 2, 5.0)
     chosen = arguments("--quick", "--connections", "16", "--open-seconds", "0", "--rounds", "1")
     assert (chosen.connections, chosen.rounds, chosen.open_seconds) == ([16], 1, 0.0)
 
