@@ -203,7 +203,9 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help="rounds of the closed loop (default: 5)")
     parser.add_argument("--open-seconds", type=float, help="of each open loop, 0: none (default: 30)")
-    parser.add_argument("--quick", action="store_true", help="few photos, 1 and 4 connections, 2 rounds, one open loop of 5 s")
+    parser.add_argument(
+        "--quick", action="store_true", help="few photos, 1 and 4 connections, 2 rounds, one open loop of 5 s"
+    )
     parser.add_argument("--plot", type=Path, help="write a plot to this file (.png or .svg)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
