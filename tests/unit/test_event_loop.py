@@ -164,14 +164,15 @@ def too_large(running):
 
 
 def rules_of_a_large_shop(running):
-    rules = [
+    rules = [{"name": "first", "action": "boost", "product": "p0"}]
+    rules += [
         {"name": f"rule {number}", "action": "boost", "product": [f"product-{number}-{each}" for each in range(200)]}
-        for number in range(200)
+        for number in range(199)
     ]
     running.rules.write_text(yaml.safe_dump(rules))
     deadline_s = time.monotonic() + TIMEOUT_S
-    while len(running.front.rules().rules) < len(rules):
-        running.search()
+    # Told by answers alone: who asks for the rules in this thread may be the one who reads them.
+    while running.search()["objects"][0]["products"][0]["rule"] != "first":
         assert time.monotonic() < deadline_s, "the rules were not read"
     rows, running.front.stages.rows = running.front.stages.rows, MANY
     answer = running.http.post("/v1/search", files={"photo": running.photo}, params={"facets": "category"})
