@@ -3,7 +3,7 @@
 https://docs.ray.io/en/latest/serve/model_composition.html, …/serve/advanced-guides/dyn-req-batch.html.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: FastAPI reads the types of a route in a process that did not import it.
 
 import os
 from typing import Any
