@@ -100,7 +100,7 @@ class Search:
         """Return one list of products per object, as JSON."""
         lists, query = query_lists(detections, THE_BEST), Query()
         embedded = Embedded(embeddings, self._model)
-        ranked, _ = await self._pipeline.rank([each.crops for each in lists], embedded, query, query.top_k)
+        ranked, _ = await self._pipeline.rank(lists, embedded, query, query.top_k)
         return {
             "objects": [
                 {
