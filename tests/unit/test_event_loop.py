@@ -88,7 +88,14 @@ def left_by_other_tests():
 def running(left_by_other_tests, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     feedback = {"enabled": True, "keep_crops": True, "flush_s": 0.2}
-    config = settings(folder, feedback=feedback, cache={"enabled": True}, page={"image_folders": [folder]})
+    config = settings(
+        folder,
+        feedback=feedback,
+        cache={"enabled": True},
+        page={"image_folders": [folder]},
+        # It is the loop that is watched, however long a busy machine takes.
+        limits={"deadline_s": TIMEOUT_S, "cold_deadline_s": TIMEOUT_S},
+    )
     ready, ended = [], threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(serve(config, ready, ended)))
     thread.start()
