@@ -140,7 +140,7 @@ def pixels(photo: bytes) -> Image.Image:
 
 
 def working_photo_of_all_pixels(photo: bytes) -> Any:
-    """Make a working photo, but for its turn, as it would be made if each pixel was decoded."""
+    """Make a working photo, but for its turn, as it is made where each pixel is decoded and one filter reduces them."""
     file = pixels(photo)
     scale = WORKING_SIDE_PX / max(file.size)
     size = (round(file.width * scale), round(file.height * scale))

@@ -57,8 +57,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
 ANSWER: dict[str, Any] = {
     "request_id": "e4b82cd9-024e-4760-97ac-18b94e516448",
     "photo": {"token": _SENT_BEFORE, "width": 3024, "height": 4032},
-    "model": "7ec01fe19cd5",
-    "index": {"collection": "products_7ec01fe19cd5_20261123T134529Z", "watermark": "2026-11-23T13:48:02.113Z"},
+    "model": "68b4adf81e49",
+    "index": {"collection": "products_68b4adf81e49_20261123T134529Z", "watermark": "2026-11-23T13:48:02.113Z"},
     "objects": [
         {
             "object_id": "o0",
@@ -142,7 +142,7 @@ SEARCHED: dict[str, Any] = {
 
 PRODUCT: dict[str, Any] = {
     "request_id": "0b6d7c3e-5a53-4f0e-9a55-7f0f1c0a4c11",
-    "index": {"collection": "products_7ec01fe19cd5_20261123T134529Z", "watermark": "2026-11-23T13:48:02.113Z"},
+    "index": {"collection": "products_68b4adf81e49_20261123T134529Z", "watermark": "2026-11-23T13:48:02.113Z"},
     "updated_at": "2026-11-23T13:47:55.020Z",
     "product": {
         "product_id": "208",
@@ -162,8 +162,8 @@ PRODUCT: dict[str, Any] = {
 SIMILAR: dict[str, Any] = {
     "request_id": "5be3e8a1-30a2-4f5b-8f0c-07c7d28b1e64",
     "product_id": "207",
-    "model": "7ec01fe19cd5",
-    "index": {"collection": "products_7ec01fe19cd5_20261123T134529Z", "watermark": "2026-11-23T13:48:02.113Z"},
+    "model": "68b4adf81e49",
+    "index": {"collection": "products_68b4adf81e49_20261123T134529Z", "watermark": "2026-11-23T13:48:02.113Z"},
     "products": [{**ANSWER["objects"][0]["products"][0], "match": None}],
     "facets": None,
     "next": _CURSOR,

@@ -122,7 +122,7 @@ async def test_answer_is_read_with_its_types(ask):
 
 async def test_what_a_newer_service_adds_is_no_error(ask):
     client, _ = ask(answered({**examples.ANSWER, "facets": []}))
-    assert (await client.search(b"photo")).model == "7ec01fe19cd5"
+    assert (await client.search(b"photo")).model == "68b4adf81e49"
 
 
 async def test_key_is_sent_and_none_where_there_is_none(ask):

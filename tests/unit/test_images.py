@@ -121,6 +121,43 @@ def test_working_photo_is_bounded_and_remembers_its_size():
     assert (photo.width, photo.height) == (4000, 2000)
 
 
+@pytest.mark.parametrize("side", [1602, 3198, 4000, 6401])
+def test_reducing_misses_no_pixel(side):
+    """One bright line of a dark photo loses brightness as it gets thinner, and is not lost wherever it is."""
+    for at in range(side // 2, side // 2 + 5):
+        lined = np.zeros((20, side), np.uint8)
+        lined[:, at] = 240
+        seen = decode(encoded(Image.fromarray(lined))).pixels[..., 0].sum(axis=1).mean()
+        assert 0.6 < seen / (240 * WORKING_SIDE_PX / side) < 1.4
+
+
+def test_reducing_moves_nothing():
+    photo = decode(encoded(two_colours(3301, 1001)))
+    edge = np.argmax(photo.pixels[0, :, 1] > photo.pixels[0, :, 0])
+    assert abs(edge - 800) <= 1
+
+
+def test_colour_of_what_is_transparent_stays_out_of_a_reduced_photo():
+    clear = Image.new("RGBA", (2400, 60), (255, 0, 0, 0))
+    clear.paste((0, 0, 255, 255), (1200, 0, 2400, 60))
+    row = decode(encoded(clear)).pixels[20].astype(int)
+    assert tuple(row[0]) == WHITE
+    assert tuple(row[-1]) == (0, 0, 255)
+    assert np.all(row[:, 0] - row[:, 1] <= 2)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
+def test_large_photo_of_each_kind_is_reduced(mode):
+    photo = decode(encoded(two_colours(3400, 200).convert(mode), "JPEG", quality=95))
+    assert photo.pixels.shape == (94, 1600, 3)
+    assert near(photo.pixels[40, 300], two_colours().convert(mode).convert("RGB").getpixel((5, 10)), 12)
+
+
+def test_profile_counts_in_a_reduced_photo():
+    photo = decode(encoded(Image.new("L", (3200, 40), 128), icc_profile=linear_grey_profile()))
+    assert near(photo.pixels[4, 4], (188, 188, 188), 3)
+
+
 def test_same_photo_gives_the_same_pixels():
     data = encoded(two_colours(3000, 2000), "JPEG")
     assert np.array_equal(decode(data).pixels, decode(data).pixels)
