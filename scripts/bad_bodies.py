@@ -54,6 +54,25 @@ def bodies() -> Iterator[BadRequest]:
     yield json_body("JSON", "data URL without data", {"image": "data:image/png;base64,"}, NO_BODY)
     yield json_body("JSON", "10,000 names", {f"a{i}": i for i in range(10_000)})
     yield json_body("JSON", "30 MB", b'{"image": "' + b"A" * 30_000_000 + b'"}', (413, "photo_too_large"))
+    good = good_image()
+    for name, images in {
+        "none": [],
+        "one": [good],
+        "six": [good] * 6,
+        "10,000": ["a"] * 10_000,
+        "no list": good,
+        "by name": {"0": good, "1": good},
+        "lists of them": [[good], [good]],
+        "null among them": [good, None],
+        "no base64 among them": [good, "%%%"],
+        "addresses": ["http://127.0.0.1/a.jpg"] * 2,
+    }.items():
+        yield json_body("JSON", f"images, {name}", {"images": images})
+    yield json_body("JSON", "images, two", {"images": [good] * 2}, OK)
+    yield json_body("JSON", "images, one without a byte", {"images": [good, ""]}, NO_BODY)
+    yield json_body("JSON", "images, one that is none", {"images": [good, "bm8gcGhvdG8="]}, (422, "not_an_image"))
+    yield json_body("JSON", "images beside an image", {"images": [good] * 2, "image": good})
+    yield json_body("JSON", "images, two and one box", {"images": [good] * 2, "boxes": [[0, 0, 1, 1]]})
     for name, searches in {
         "none": [],
         "17": [{}] * 17,

@@ -151,6 +151,11 @@ class Front:
     async def search(self, owner: str, photo: bytes, query: Query, *, bulk: bool = False) -> Answer:
         return await self.entrance.admitted(lambda terms: self._sessions.search(owner, photo, query, terms), bulk)
 
+    async def search_together(self, owner: str, photos: Sequence[bytes], query: Query, *, bulk: bool = False) -> Answer:
+        return await self.entrance.admitted(
+            lambda terms: self._sessions.search_together(owner, photos, query, terms), bulk
+        )
+
     async def search_again(self, owner: str, token: str, query: Query, *, bulk: bool = False) -> Answer:
         return await self.entrance.admitted(lambda terms: self._sessions.search_again(owner, token, query, terms), bulk)
 

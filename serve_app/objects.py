@@ -7,7 +7,7 @@ object together find more than either alone, so both are indexed and both are se
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source, View
 
@@ -66,6 +66,13 @@ class Focus:
 THE_BEST = Focus()
 
 
+def focuses(focus: Focus, count: int) -> tuple[Focus, ...]:
+    """Return what is searched of each of several photos of one thing: the box that it has, else its main object."""
+    if focus.boxes:
+        return tuple(replace(focus, boxes=(box,)) for box in focus.boxes)
+    return (replace(focus, main_only=True),) * count
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectList:
     """Say what one list of products is searched by: rows of the stacked crops."""
@@ -120,6 +127,20 @@ def query_lists(found: Sequence[Detection], focus: Focus, rule: ObjectRule = THE
     boxes the first. `crops` are indices into what `query_boxes` of the same arguments returns.
     """
     return tuple(_planned(found, focus, rule)[0])
+
+
+def joined_list(photos: Iterable[tuple[Sequence[Detection], Focus]], rule: ObjectRule = THE_RULE) -> ObjectList:
+    """Return the one list that several photos of one thing are searched for, shown as what the first of them has.
+
+    `crops` are indices into what `query_boxes` returns for all of them, one after the other.
+    """
+    lists, crops, cut = [], [], 0
+    for found, focus in photos:
+        planned, boxes = _planned(found, focus, rule)
+        lists.append(next(entry for entry in planned if entry.main))
+        crops += [cut + i for i in lists[-1].crops]
+        cut += len(boxes)
+    return replace(lists[0], crops=tuple(crops))
 
 
 def _planned(found: Sequence[Detection], focus: Focus, rule: ObjectRule) -> tuple[list[ObjectList], list[Box]]:

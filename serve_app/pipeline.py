@@ -7,6 +7,7 @@ models themselves, in unit tests fakes.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -14,12 +15,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
+import numpy as np
+
 from serve_app.calibration import LEADERS, Chances, Curve, no_curve
 from serve_app.domain import PATIENT, Crops, Detection, Embeddings, Hit, StoredView, Terms, View
-from serve_app.errors import BadParameter, MilvusUnavailable
+from serve_app.errors import BadInput, BadParameter, MilvusUnavailable
 from serve_app.filters import NO_FILTER, Filter
 from serve_app.money import PriceRange
-from serve_app.objects import THE_BEST, Focus, ObjectList, query_lists
+from serve_app.objects import THE_BEST, Focus, ObjectList, focuses, joined_list, query_lists
 from serve_app.ranking import Sort, by_similarity, final_part, needs_more, sort
 from serve_app.rules import MOST_IN_BAND, NO_RULES, Rules
 
@@ -91,7 +94,8 @@ class ImageViews:
 class Seen:
     """Hold what a photo is searched with: what is in it, and an embedding for each of `objects.query_boxes`.
 
-    `timings_ms` are those of the stages that it took, `cold_s` the seconds of them that a replica was waited for.
+    Of several photos of one thing it holds all that is in them, and the first one's width and height. `timings_ms` are
+    those of the stages that it took, `cold_s` the seconds of them that a replica was waited for.
     """
 
     width: int
@@ -265,32 +269,82 @@ class Pipeline:
 
         `sighted` is called as soon as it is known that the photo is one.
         """
+        seen, _ = await self._seen([photo], [focus], terms, sighted)
+        return seen
+
+    async def run_together(
+        self,
+        photos: Sequence[bytes],
+        query: Query,
+        terms: Terms = PATIENT,
+        sighted: Callable[[], None] | None = None,
+    ) -> Answer:
+        """Search for one thing that several photos show; the answer is the first one's, with one list.
+
+        A product counts by the photo that it is most like. Raises what the stages raise, with the photo's number.
+        """
+        each = focuses(query.focus, len(photos))
+        seen, found = await self._seen(photos, each, terms, sighted)
+        together = joined_list(zip(found, each, strict=True))
+        return await self.find(seen, query, terms, (together,))
+
+    async def _seen(
+        self, photos: Sequence[bytes], each: Sequence[Focus], terms: Terms, sighted: Callable[[], None] | None
+    ) -> tuple[Seen, list[tuple[Detection, ...]]]:
+        """Return what all photos are searched with, and what is in each."""
         started = time.perf_counter()
-        sighting = await self._detector.detect(photo, focus, terms)
+        sightings = await self._sightings(photos, each, terms)
         if sighted is not None:
             sighted()
         detected = time.perf_counter()
-        embedded = await self._embedder.embed(sighting.crops, terms)
+        crops = [sighting.crops for sighting in sightings]
+        # One call, so that one model embeds them all.
+        embedded = await self._embedder.embed(crops[0] if len(crops) == 1 else np.concatenate(crops), terms)
         ready = time.perf_counter()
-        return Seen(
-            width=sighting.width,
-            height=sighting.height,
-            detections=sighting.detections,
+        decode_ms = max(sighting.decode_ms for sighting in sightings)
+        # A replica that is younger than its call has lasted was waited for.
+        waited_s = max(detected - started - sighting.age_s for sighting in sightings)
+        found = [sighting.detections for sighting in sightings]
+        seen = Seen(
+            width=sightings[0].width,
+            height=sightings[0].height,
+            detections=tuple(itertools.chain(*found)),
             embedded=embedded,
-            degraded=sighting.degraded,
+            degraded=tuple(dict.fromkeys(flag for sighting in sightings for flag in sighting.degraded)),
             timings_ms={
-                "decode": sighting.decode_ms,
-                "detect": (detected - started) * 1e3 - sighting.decode_ms,
+                "decode": decode_ms,
+                "detect": (detected - started) * 1e3 - decode_ms,
                 "embed": (ready - detected) * 1e3,
             },
-            # A replica that is younger than its call has lasted was waited for.
-            cold_s=max(0.0, detected - started - sighting.age_s) + max(0.0, ready - detected - embedded.age_s),
+            cold_s=max(0.0, waited_s) + max(0.0, ready - detected - embedded.age_s),
         )
+        return seen, found
 
-    async def find(self, seen: Seen, query: Query, terms: Terms = PATIENT) -> Answer:
-        """Search with what was seen in a photo for this query's focus; raises what the searcher raises."""
+    async def _sightings(self, photos: Sequence[bytes], each: Sequence[Focus], terms: Terms) -> list[Sighting]:
+        if len(photos) == 1:
+            return [await self._detector.detect(photos[0], each[0], terms)]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                seeing = [
+                    tasks.create_task(self._sighting_of(number, photo, focus, terms))
+                    for number, (photo, focus) in enumerate(zip(photos, each, strict=True))
+                ]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [task.result() for task in seeing]
+
+    async def _sighting_of(self, number: int, photo: bytes, focus: Focus, terms: Terms) -> Sighting:
+        try:
+            return await self._detector.detect(photo, focus, terms)
+        except BadInput as error:
+            raise type(error)(f"images.{number}: {error.message}") from error
+
+    async def find(
+        self, seen: Seen, query: Query, terms: Terms = PATIENT, lists: Sequence[ObjectList] | None = None
+    ) -> Answer:
+        """Search with what was seen for these lists, else for this query's focus; raises what the searcher raises."""
         started = time.perf_counter()
-        wanted = query_lists(seen.detections, query.focus)
+        wanted = query_lists(seen.detections, query.focus) if lists is None else lists
         fixed, found = await self.rank(wanted, seen.embedded, query, query.top_k, terms)
         took_s = time.perf_counter() - started
         cold_s = seen.cold_s + max(0.0, took_s - found.age_s)

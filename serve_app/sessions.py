@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from serve_app.cursors import Cursors
@@ -36,12 +36,26 @@ class Sessions:
 
     async def search(self, owner: str, photo: bytes, query: Query, terms: Terms = PATIENT) -> Answer:
         """Search with a new photo, and keep it beside the search; raises what the stages raise."""
+        return await self._kept(owner, photo, query, lambda keep: self._searched(owner, photo, query, terms, keep))
+
+    async def search_together(
+        self, owner: str, photos: Sequence[bytes], query: Query, terms: Terms = PATIENT
+    ) -> Answer:
+        """Search with several new photos of one thing, of which the first is kept; raises what the stages raise."""
+        return await self._kept(
+            owner, photos[0], query, lambda keep: self._pipeline.run_together(photos, query, terms, keep)
+        )
+
+    async def _kept(
+        self, owner: str, photo: bytes, query: Query, search: Callable[[Callable[[], None]], Awaitable[Answer]]
+    ) -> Answer:
+        """Search, and keep the photo from when `search` calls what it is given."""
         keeping: list[asyncio.Task[tuple[str, Cursors] | None]] = []
 
         def keep() -> None:
             keeping.append(asyncio.create_task(self._signed(self._photos.keep(owner, photo))))
 
-        answer = await self._searched(owner, photo, query, terms, keep)
+        answer = await search(keep)
         kept = await keeping[0]
         if kept is None:
             return replace(answer, degraded=(*answer.degraded, NO_TOKEN))

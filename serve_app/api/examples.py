@@ -9,6 +9,10 @@ _CURSOR = "WyJsVDBrUXZVbDNXbnFZazJhQnJKeDl3IiwiYWJjIiwiZGVmIiwxMF0.c2lnbmF0dXJl"
 
 REQUESTS: dict[str, dict[str, Any]] = {
     "photo": {"summary": "a photo", "value": {"image": "/9j/4AAQSkZJRgABAQAAAQABAAD/2Q==", "top_k": 5}},
+    "several photos": {
+        "summary": "photos of one thing, searched together",
+        "value": {"images": ["/9j/4AAQSkZJRgABAQAAAQABAAD/2Q==", "/9j/4AAQSkZJRgABAQAAAQABAAD/2Q=="], "top_k": 5},
+    },
     "url": {
         "summary": "a photo that the service fetches, from a host that its settings name",
         "value": {"url": "https://images.example.com/chair.jpg", "objects": "main"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -35,8 +35,8 @@ from serve_app.ranking import Sort
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
 
 MOST_OBJECTS = 10
-NOT_YET = frozenset({"images"})
-"""Names that version 1 reserves; refused, rather than ignored, until they work."""
+MOST_IMAGES = 5
+"""Photos of one thing that are searched together."""
 
 RANDOM_TEXT = "^[A-Za-z0-9_-]{1,64}$"
 MOST_FACETS = 10
@@ -203,6 +203,17 @@ class Parameters(BaseModel):
         """Tell whether more is given than a cursor and what may differ from page to page."""
         return bool(self.model_fields_set - {"cursor", "token", "top_k", "language", "currency"})
 
+    def check_together(self, photos: int) -> None:
+        """Raise BadParameter for what can't be asked of so many photos of one thing."""
+        if "objects" in self.model_fields_set and self.objects not in ("main", "whole"):
+            raise BadParameter(
+                "images show one thing, which objects=main searches for, or objects=whole by all of them"
+            )
+        if self.boxes and len(self.boxes) != photos:
+            raise BadParameter(
+                f"there are {photos} images and {len(self.boxes)} boxes; give each image its box, or none"
+            )
+
     @field_validator("category", "facets", mode="before")
     @classmethod
     def _one_or_more(cls, value: Any) -> Any:
@@ -233,16 +244,8 @@ class Parameters(BaseModel):
         return Focus(searched, self.objects == "main", self.boxes, Source(self.box_source))
 
 
-def refuse_early_names(names: Iterable[str]) -> None:
-    """Raise BadParameter for names that are not built yet."""
-    for name in names:
-        if name in NOT_YET:
-            raise BadParameter(f"{name} is not available yet; leave it out")
-
-
 def read_parameters(values: Mapping[str, Any]) -> Parameters:
     """Return the parameters with these values; raises BadParameter, which says what the first wrong one may be."""
-    refuse_early_names(values)
     try:
         return Parameters.model_validate(dict(values))
     except ValidationError as error:
@@ -266,4 +269,12 @@ def body_schema() -> dict[str, Any]:
     """Return the schema of a JSON body."""
     schema = schema_of(Parameters)
     image = {"type": "string", "contentEncoding": "base64", "description": "a JPEG, PNG, WebP, AVIF or HEIC photo"}
-    return {**schema, "title": "Search", "properties": {"image": image, **schema["properties"]}}
+    images = {
+        "type": "array",
+        "items": {"type": "string", "contentEncoding": "base64"},
+        "minItems": 2,
+        "maxItems": MOST_IMAGES,
+        "description": "several photos of one thing, each of which counts as a search: answered with one list, that of "
+        "what is like any of them. `boxes`, if any, are one for each",
+    }
+    return {**schema, "title": "Search", "properties": {"image": image, "images": images, **schema["properties"]}}

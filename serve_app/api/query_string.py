@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from serve_app.api.parameters import MOST_OBJECTS, Parameters, Scalar, refuse_early_names
+from serve_app.api.parameters import MOST_OBJECTS, Parameters, Scalar
 from serve_app.api.schemas import schema_of
+from serve_app.api.uploads import IMAGES
 from serve_app.errors import BadParameter
 
 BOX, ATTRIBUTE = "box", "attr."
@@ -49,7 +50,8 @@ def _readings(text: str) -> list[Scalar]:
 
 
 def _check_name(name: str) -> None:
-    refuse_early_names([name])
+    if name == IMAGES:
+        raise BadParameter(f"{IMAGES} are sent in a JSON body, each as base64")
     if name not in Parameters.model_fields or name in QUERY_NAMES:
         known = ", ".join(QUERY_NAMES.get(field, field) for field in Parameters.model_fields)
         raise BadParameter(f"there is no parameter {name!r}; known are {known}")

@@ -16,7 +16,7 @@ from serve_app.api.parameters import Parameters, body_schema, read_parameters
 from serve_app.api.problems import Problem, request_id_of
 from serve_app.api.query_string import merged, query_documentation, query_values
 from serve_app.api.service import Service
-from serve_app.api.uploads import FIELD, FORM, JSON, RAW, read_upload
+from serve_app.api.uploads import FIELD, FORM, IMAGES, JSON, RAW, Upload, read_upload
 from serve_app.api.wire import SearchAnswer, search_answer
 from serve_app.calibration import no_curve
 from serve_app.callers import Caller
@@ -86,9 +86,11 @@ def router(service: Service, guard: Guard) -> APIRouter:
         _check_input(caller, upload.values)
         parameters = parameters_of(service, merged(values, upload.values))
         market = market_of(service, request, parameters)
-        answer = await answer_of(service, caller.owner, upload.photo, parameters, market)
+        if upload.together:
+            await guard.charge(request, caller, len(upload.together) - 1)
+        answer = await answer_of(service, caller.owner, upload, parameters, market)
         service.count("ok", answer.timings_ms, answer.degraded)
-        log.info("search", extra=log_fields(request_id, caller, answer, len(upload.photo or b"")))
+        log.info("search", extra=log_fields(request_id, caller, answer, upload.size_bytes))
         show_market(response, market)
         show_timings(response, answer)
         service.show(caller.owner, request_id, answer, further=parameters.cursor is not None)
@@ -131,7 +133,7 @@ def show_timings(response: Response, answer: pipeline.Answer) -> None:
 async def answer_of(
     service: Service,
     owner: str,
-    photo: bytes | None,
+    upload: Upload,
     parameters: Parameters,
     market: Market,
     *,
@@ -139,18 +141,23 @@ async def answer_of(
 ) -> pipeline.Answer:
     """Search as one request asks; raises BadParameter and EmptyBody where it asks for nothing, or for two things."""
     query, token, url = parameters.query(market), parameters.token, parameters.url
+    photo, together = upload.photo, upload.together or None
     if parameters.cursor is not None:
-        if photo is not None or url is not None:
+        if any(each is not None for each in (photo, together, url)):
             raise BadParameter("the request has a photo, or the url of one, and a cursor; a page needs no photo")
         beside = query if parameters.asks_beside_a_cursor else None
         return await service.page(owner, parameters.cursor, parameters.top_k, beside, bulk=bulk)
-    given = [name for name, value in (("photo", photo), ("token", token), (URL, url)) if value is not None]
+    sent = (("a photo", photo), (IMAGES, together), ("a token", token), ("a url", url))
+    given = [name for name, value in sent if value is not None]
     if len(given) > 1:
-        raise BadParameter(f"the request has a {given[0]} and a {given[1]}; send the one that is to be searched with")
+        raise BadParameter(f"the request has {given[0]} and {given[1]}; send the one that is to be searched with")
     if token is not None:
         return await service.search_again(owner, token, query, bulk=bulk)
     if url is not None:
         return await service.search_url(owner, url, query, bulk=bulk)
+    if together is not None:
+        parameters.check_together(len(together))
+        return await service.search_together(owner, together, query, bulk=bulk)
     if photo is None:
         raise EmptyBody(f"the request has no photo; send it as multipart field {FIELD!r}, or alone as the body")
     return await service.search(owner, photo, query, bulk=bulk)

@@ -12,12 +12,12 @@ from pydantic import Field
 
 from serve_app.api.examples import SEARCHES
 from serve_app.api.keys import Guard
-from serve_app.api.parameters import body_schema
+from serve_app.api.parameters import MOST_IMAGES, body_schema
 from serve_app.api.problems import Problem, problem_of, request_id_of
 from serve_app.api.query_string import merged, query_documentation, query_values
 from serve_app.api.search import ACCEPT_LANGUAGE, answer_of, log_fields, market_of, parameters_of, problems_of
 from serve_app.api.service import Service
-from serve_app.api.uploads import JSON, of_values, read_json
+from serve_app.api.uploads import IMAGES, JSON, of_values, read_json
 from serve_app.api.wire import SearchAnswer, Wire, search_answer
 from serve_app.callers import Caller
 from serve_app.changes import Refusal
@@ -83,8 +83,9 @@ def router(service: Service, guard: Guard) -> APIRouter:
             raise BadParameter(f"{alone} belongs to one of the searches; give it there")
         market_of(service, request, parameters_of(service, values))
         searches = _searches(await read_json(request, service.max_body_bytes))
-        if len(searches) > 1:
-            await guard.charge(request, caller, len(searches) - 1)
+        photos = sum(map(_photos, searches))
+        if photos > 1:
+            await guard.charge(request, caller, photos - 1)
         free = asyncio.Semaphore(AT_ONCE)
 
         async def one(search: Any) -> SearchedWire:
@@ -108,15 +109,21 @@ async def _search(
         upload = of_values(search, service.max_body_bytes)
         parameters = parameters_of(service, merged(common, upload.values))
         market = market_of(service, request, parameters)
-        answer = await answer_of(service, caller.owner, upload.photo, parameters, market, bulk=True)
+        answer = await answer_of(service, caller.owner, upload, parameters, market, bulk=True)
     except ShoplensError as error:
         service.count(error.code, {})
         log.info("problem", extra={"request_id": request_id, "code": error.code, "detail": error.message})
         return SearchedWire(answer=None, problem=problem_of(Refusal.of(error), request_id))
     service.count("ok", answer.timings_ms, answer.degraded)
-    log.info("search", extra=log_fields(request_id, caller, answer, len(upload.photo or b"")))
+    log.info("search", extra=log_fields(request_id, caller, answer, upload.size_bytes))
     shown = search_answer(answer, request_id, market, parameters.facets, service.rules())
     return SearchedWire(answer=shown, problem=None)
+
+
+def _photos(search: Any) -> int:
+    """Return how many photos a search counts as."""
+    images = search.get(IMAGES) if isinstance(search, dict) else None
+    return max(1, min(len(images), MOST_IMAGES)) if isinstance(images, list) else 1
 
 
 def _searches(values: Any) -> list[Any]:

@@ -93,6 +93,10 @@ class Service(Protocol):
         """Search with a compressed photo, within the deadline; its token is to be the owner's. `bulk` searches wait."""
         ...
 
+    async def search_together(self, owner: str, photos: Sequence[bytes], query: Query, *, bulk: bool = False) -> Answer:
+        """Search for one thing that several photos show, of which the first gets the token."""
+        ...
+
     async def search_again(self, owner: str, token: str, query: Query, *, bulk: bool = False) -> Answer:
         """Search with a photo that its owner sent before."""
         ...

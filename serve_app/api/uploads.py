@@ -14,9 +14,11 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from serve_app.api.parameters import MOST_IMAGES
 from serve_app.errors import BadParameter, EmptyBody, PhotoTooLarge, UnsupportedType, UploadTimeout
 
 FIELD = "photo"
+IMAGES = "images"
 FORM = "multipart/form-data"
 JSON = "application/json"
 RAW = "application/octet-stream"
@@ -55,10 +57,15 @@ class _InMemoryParser(MultiPartParser):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Hold what a body brought: a photo, if any, and the parameters of a JSON body."""
+    """Hold what a body brought: a photo or several of one thing, if any, and the parameters of a JSON body."""
 
     photo: bytes | None = None
     values: dict[str, Any] = field(default_factory=dict)
+    together: tuple[bytes, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.photo or b"") + sum(map(len, self.together))
 
 
 async def read_upload(request: Request, max_bytes: int) -> Upload:
@@ -141,21 +148,34 @@ def _of_json(body: bytes, max_bytes: int) -> Upload:
 
 
 def of_values(values: dict[str, Any], max_bytes: int) -> Upload:
-    """Return what an object of JSON brings: the photo of its `image`, and all else that it holds.
+    """Return what an object of JSON brings: the photo of its `image`, those of its `images`, and all else.
 
     Raises BadParameter, EmptyBody and PhotoTooLarge.
     """
     values = dict(values)
-    image = values.pop("image", None)
-    if image is None:
-        return Upload(None, values)
-    if not isinstance(image, str):
-        raise BadParameter("image has to be a text of base64")
+    image, images = values.pop("image", None), values.pop(IMAGES, None)
+    if images is None:
+        return Upload(None if image is None else _of_base64(image, "image", max_bytes), values)
+    if image is not None:
+        raise BadParameter(f"the request has an image and {IMAGES}; send all photos of one thing as {IMAGES}")
+    if not isinstance(images, list) or not 2 <= len(images) <= MOST_IMAGES:
+        raise BadParameter(f"{IMAGES} has to be a list of 2 to {MOST_IMAGES} texts of base64, photos of one thing")
+    together = tuple(_of_base64(each, f"{IMAGES}.{number}", max_bytes) for number, each in enumerate(images))
+    if sum(map(len, together)) > max_bytes:
+        raise PhotoTooLarge(
+            f"{IMAGES} are larger than {max_bytes / 2**20:.0f} MiB together; send smaller or fewer ones"
+        )
+    return Upload(None, values, together)
+
+
+def _of_base64(text: Any, name: str, max_bytes: int) -> bytes:
+    if not isinstance(text, str):
+        raise BadParameter(f"{name} has to be a text of base64")
     try:
-        photo = base64.b64decode(image.partition(",")[2] if image.startswith("data:") else image, validate=True)
+        photo = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadParameter(f"image is no base64: {error}") from error
-    return Upload(_checked(photo, max_bytes), values)
+        raise BadParameter(f"{name} is no base64: {error}") from error
+    return _checked(photo, max_bytes)
 
 
 def _checked(photo: bytes, max_bytes: int) -> bytes:

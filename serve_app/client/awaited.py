@@ -54,8 +54,8 @@ class AsyncClient:
         self._retries = retries or Retries()
         self._http = httpx.AsyncClient(**options(url, key, timeout_s), transport=transport)
 
-    async def search(self, photo: bytes | None = None, **given: Unpack[Searched]) -> Answer:
-        """Search with a photo, with `token`, that of one that was sent before, or with `url`, where one is."""
+    async def search(self, photo: bytes | Sequence[bytes] | None = None, **given: Unpack[Searched]) -> Answer:
+        """Search with a photo, or 2 to 5 of one thing; with the `token` of one that was sent before; with a `url`."""
         return read(Answer, await self._send(calls.search(photo, given)))
 
     async def page(self, cursor: str, **shown: Unpack[Shown]) -> Answer:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -95,16 +96,22 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def search(photo: bytes | None, given: Mapping[str, Any]) -> Call:
-    named = {name: value for name, value in given.items() if name in ("token", "url")}
+def search(photo: bytes | Sequence[bytes] | None, given: Mapping[str, Any]) -> Call:
+    named: dict[str, Any] = {name: value for name, value in given.items() if name in ("token", "url")}
     if (photo is not None) + len(named) != 1:
-        raise ValueError("a search takes a photo, the token of one that was sent before, or the url of one")
+        raise ValueError("a search takes a photo, or several, the token of one that was sent before, or the url of one")
+    if isinstance(photo, bytes):
+        return Call("POST", "/v1/search", _params(given), photo, {"Content-Type": "application/octet-stream"})
+    if photo is not None:
+        return _search_in_json({"images": [base64.b64encode(each).decode() for each in photo]}, given)
     if "url" in named:
         # In the body, because queries are written into logs on the way, and a URL may be signed.
-        params = _params({name: value for name, value in given.items() if name != "url"})
-        return Call("POST", "/v1/search", params, json.dumps(named).encode(), {"Content-Type": "application/json"})
-    headers = {} if photo is None else {"Content-Type": "application/octet-stream"}
-    return Call("POST", "/v1/search", _params(given), photo, headers)
+        return _search_in_json(named, {name: value for name, value in given.items() if name != "url"})
+    return Call("POST", "/v1/search", _params(given))
+
+
+def _search_in_json(sent: Mapping[str, Any], given: Mapping[str, Any]) -> Call:
+    return Call("POST", "/v1/search", _params(given), json.dumps(sent).encode(), {"Content-Type": "application/json"})
 
 
 def page(cursor: str, given: Mapping[str, Any]) -> Call:

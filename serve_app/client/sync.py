@@ -65,8 +65,8 @@ class Client:
         self._retries = retries or Retries()
         self._http = httpx.Client(**options(url, key, timeout_s), transport=transport)
 
-    def search(self, photo: bytes | None = None, **given: Unpack[Searched]) -> Answer:
-        """Search with a photo, with `token`, that of one that was sent before, or with `url`, where one is."""
+    def search(self, photo: bytes | Sequence[bytes] | None = None, **given: Unpack[Searched]) -> Answer:
+        """Search with a photo, or 2 to 5 of one thing; with the `token` of one that was sent before; with a `url`."""
         return read(Answer, self._send(calls.search(photo, given)))
 
     def page(self, cursor: str, **shown: Unpack[Shown]) -> Answer:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
@@ -14,7 +15,6 @@ import pytest
 from serve_app.api.app import create_app
 from serve_app.api.examples import ANSWER as EXAMPLE
 from serve_app.api.examples import REQUESTS
-from serve_app.api.parameters import NOT_YET
 from serve_app.api.service import IndexView
 from serve_app.api.wire import DEGRADED, SearchAnswer
 from serve_app.calibration import Chances
@@ -88,7 +88,7 @@ class FakeService:
         self.page_settings = PageConfig()
         self.outcome = outcome
         self.missing = missing
-        self.searches: list[tuple[bytes | str, Query]] = []
+        self.searches: list[tuple[bytes | str | tuple[bytes, ...], Query]] = []
         self.bulk: list[bool] = []
         self.in_force = NO_RULES
         self.pages: list[tuple[str, int, Query | None]] = []
@@ -99,6 +99,9 @@ class FakeService:
     async def search_again(self, owner: str, token: str, query: Query, *, bulk: bool = False) -> Answer:
         return await self.search(owner, token, query, bulk=bulk)
 
+    async def search_together(self, owner: str, photos: Sequence[bytes], query: Query, *, bulk: bool = False) -> Answer:
+        return await self.search(owner, tuple(photos), query, bulk=bulk)
+
     async def search_url(self, owner: str, url: str, query: Query, *, bulk: bool = False) -> Answer:
         return await self.search(owner, url, query, bulk=bulk)
 
@@ -107,7 +110,9 @@ class FakeService:
         self.pages.append((cursor, top_k, query))
         return ANSWER
 
-    async def search(self, owner: str, photo: bytes | str, query: Query, *, bulk: bool = False) -> Answer:
+    async def search(
+        self, owner: str, photo: bytes | str | tuple[bytes, ...], query: Query, *, bulk: bool = False
+    ) -> Answer:
         self.owners.append(owner)
         self.searches.append((photo, query))
         self.bulk.append(bulk)
@@ -209,11 +214,54 @@ def test_parameter_out_of_range_is_refused(query):
     assert code(search(FakeService(), f"?{query}")) == (422, "bad_parameter")
 
 
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_parameter_that_is_not_built_yet_is_refused_by_name(name):
-    response = search(FakeService(), f"?{name}=1")
+def test_photos_of_one_thing_are_searched_together():
+    service = FakeService()
+    body = {"images": ["cGhvdG8=", "data:image/jpeg;base64,YW5vdGhlcg=="], "top_k": 4, "objects": "main"}
+    assert request(service, "POST", "/v1/search", json=body).is_success
+    ((photos, query),) = service.searches
+    assert photos == (b"photo", b"another")
+    assert (query.top_k, query.focus.main_only) == (4, True)
+
+
+def test_each_of_several_photos_may_have_a_box():
+    service = FakeService()
+    body = {"images": ["cGhvdG8=", "YW5vdGhlcg=="], "boxes": [[0, 0, 1, 0.5], [0.5, 0, 1, 1]]}
+    assert request(service, "POST", "/v1/search", json=body).is_success
+    assert [box.as_tuple() for box in service.searches[0][1].focus.boxes] == [(0, 0, 1, 0.5), (0.5, 0, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"images": []}, "2 to 5"),
+        ({"images": ["cGhvdG8="]}, "2 to 5"),
+        ({"images": ["cGhvdG8="] * 6}, "2 to 5"),
+        ({"images": "cGhvdG8="}, "2 to 5"),
+        ({"images": [["cGhvdG8="], "cGhvdG8="]}, "images.0"),
+        ({"images": ["cGhvdG8=", "not base64"]}, "images.1"),
+        ({"images": ["cGhvdG8="] * 2, "image": "cGhvdG8="}, "image and images"),
+        ({"images": ["cGhvdG8="] * 2, "token": "abc"}, "images and a token"),
+        ({"images": ["cGhvdG8="] * 2, "cursor": "abc"}, "cursor"),
+        ({"images": ["cGhvdG8="] * 2, "objects": 2}, "objects=main"),
+        ({"images": ["cGhvdG8="] * 2, "boxes": [[0, 0, 1, 1]]}, "boxes"),
+    ],
+)
+def test_what_can_not_be_several_photos_of_one_thing_is_refused(body, word):
+    response = request(FakeService(), "POST", "/v1/search", json=body)
     assert code(response) == (422, "bad_parameter")
-    assert name in response.json()["detail"]
+    assert word in response.json()["detail"]
+
+
+def test_several_photos_belong_into_a_body():
+    response = search(FakeService(), "?images=1")
+    assert code(response) == (422, "bad_parameter")
+    assert "JSON" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(("size_bytes", "answered"), [(500, 200), (501, 413)])
+def test_several_photos_may_be_as_large_as_one(size_bytes, answered):
+    images = [base64.b64encode(b"x" * size_bytes).decode()] * 2
+    assert request(FakeService(), "POST", "/v1/search", json={"images": images}).status_code == answered
 
 
 @pytest.mark.parametrize(

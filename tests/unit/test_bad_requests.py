@@ -41,6 +41,11 @@ class OpenService(ModelService, WritingService):
     async def search_again(self, owner, token, query, *, bulk=False):
         raise PhotoExpired("it is gone")
 
+    async def search_together(self, owner, photos, query, *, bulk=False):
+        for photo in photos:
+            decode(photo)
+        return await super().search_together(owner, photos, query, bulk=bulk)
+
     async def search_url(self, owner, url, query, *, bulk=False):
         photos = PhotoUrls(FetchConfig(search_hosts=NAMED_HOSTS, attempts=1, connect_timeout_s=1), self.max_body_bytes)
         try:

@@ -159,6 +159,13 @@ async def test_url_of_a_photo_stands_in_no_query(ask):
     assert (seen[0].url.query, json.loads(seen[0].content)) == (b"top_k=3", {"url": "https://a/b.jpg?signature=c"})
 
 
+async def test_photos_of_one_thing_go_together(ask):
+    client, seen = ask(answered())
+    await client.search([b"front", b"back"], top_k=3)
+    images = [base64.b64decode(each) for each in json.loads(seen[0].content)["images"]]
+    assert (seen[0].url.query, images) == (b"top_k=3", [b"front", b"back"])
+
+
 async def test_busy_service_is_asked_again_when_it_says(ask):
     client, seen = ask(refused(429, "overloaded", **{"Retry-After": "0"}), refused(503, "index_missing"), answered())
     await client.search(b"photo")

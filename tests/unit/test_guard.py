@@ -97,6 +97,17 @@ def test_quota_is_told_with_every_answer_and_refuses_with_the_time_to_come_back(
     assert responses[3].json()["retry_after_ms"] == 20_000
 
 
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/search:batch"])
+def test_each_of_several_photos_counts(path):
+    together = {"images": ["cGhvdG8=", "YW5vdGhlcg=="]}
+    body = together if path == "/v1/search" else {"searches": [together]}
+    headers = {"Authorization": f"Bearer {SEARCHING}"}
+    asked = [httpx.Request("POST", f"http://a{path}", json=body, headers=headers)] * 2
+    responses = send(FakeService(auth=KEYS), *asked)
+    assert [response.headers["ratelimit"] for response in responses] == ['"key";r=1;t=40', '"key";r=0;t=60']
+    assert code(responses[1]) == (429, "quota_exceeded")
+
+
 def test_quota_of_one_key_is_not_anothers():
     responses = send(FakeService(auth=KEYS), *[search(key=SEARCHING)] * 4, search(key=WRITING))
     assert [response.status_code for response in responses[3:]] == [429, 200]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.domain import WHOLE_BOX, Box, Detection, Source, View
-from serve_app.objects import Focus, choose_objects, import_views, query_boxes, query_lists
+from serve_app.objects import Focus, choose_objects, focuses, import_views, joined_list, query_boxes, query_lists
 
 SMALL = Detection(Box(0.0, 0.0, 0.1, 0.1), "cup", 0.9)
 MIDDLE = Detection(Box(0.2, 0.2, 0.7, 0.7), "chair", 0.8)
@@ -113,3 +113,14 @@ def test_every_crop_that_a_list_names_is_cut(found, searched, main_only):
     boxes = query_boxes(found, focus)
     named = {crop for entry in query_lists(found, focus) for crop in entry.crops}
     assert named == set(range(len(boxes)))
+
+
+@given(st.lists(detections, min_size=2, max_size=5), st.sampled_from([0, 3, 10]))
+def test_photos_of_one_thing_are_searched_by_all_that_is_cut_of_them(found, objects):
+    chosen = [choose_objects(each, 10) for each in found]
+    each = list(zip(chosen, focuses(Focus(objects), len(found)), strict=True))
+    together = joined_list(each)
+    assert together.main
+    assert sorted(together.crops) == list(range(sum(len(query_boxes(*photo)) for photo in each)))
+    alone = next(entry for entry in query_lists(*each[0]) if entry.main)
+    assert (together.detection, together.source) == (alone.detection, alone.source)

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 from serve_app.domain import PATIENT, Box, Detection, Hit, Source
-from serve_app.errors import BadParameter, MilvusUnavailable
+from serve_app.errors import BadParameter, MilvusUnavailable, Truncated
 from serve_app.filters import Filter
 from serve_app.objects import Focus, query_boxes
 from serve_app.pipeline import NO_OBJECT, Embedded, Found, Pipeline, Query, Sighting
 from tests.unit.builders import curve, hit
 
 CHAIR = Detection(Box(0.1, 0.1, 0.4, 0.4), "chair", 0.8)
+SEAT = Detection(Box(0.1, 0.1, 0.6, 0.6), "chair", 0.8)
 
 
 class FakeDetector:
@@ -53,6 +54,63 @@ async def test_each_object_gets_a_list_and_so_does_the_whole_photo():
     answer = await pipeline(FakeDetector(CHAIR), searcher).run(b"", Query())
     assert [entry.products[0].product_id for entry in answer.lists] == ["chair", "room"]
     assert answer.degraded == ()
+
+
+class Photographed(FakeDetector):
+    """Find in each photo what it is named after."""
+
+    def __init__(self, **found: Detection) -> None:
+        super().__init__()
+        self.each = found
+
+    async def detect(self, photo: bytes, focus: Focus, terms=PATIENT) -> Sighting:
+        if photo == b"torn":
+            raise Truncated("the photo ends before it is complete")
+        found = (self.each[photo.decode()],) if focus.detects and photo.decode() in self.each else ()
+        crops = np.zeros((len(query_boxes(found, focus)), 2, 2, 3), np.uint8)
+        return Sighting(len(photo), 480, found, crops, float(len(photo)))
+
+
+async def test_photos_of_one_thing_give_one_list_of_what_is_like_any_of_them():
+    rows = [hit("front", 0.9), hit("both", 0.6)], [hit("back", 0.8), hit("both", 0.7)]
+    searcher = FakeSearcher(*rows)
+    given = pipeline(Photographed(front=SEAT, back=SEAT), searcher)
+    answer = await given.run_together([b"front", b"back"], Query())
+    (only,) = answer.lists
+    assert [(each.product_id, each.score) for each in only.products] == [("front", 0.9), ("back", 0.8), ("both", 0.7)]
+    assert (only.object.detection, only.object.main, answer.width) == (SEAT, True, len(b"front"))
+    assert answer.timings_ms["decode"] == len(b"front")
+    assert searcher.asked == [20]
+    assert answer.degraded == ()
+
+
+async def test_whole_of_a_photo_stands_in_where_nothing_is_found_in_it():
+    searcher = FakeSearcher([hit("front", 0.9)], [hit("room", 0.8)])
+    some = await pipeline(Photographed(front=SEAT), searcher).run_together([b"front", b"room"], Query())
+    none = await pipeline(Photographed(), searcher).run_together([b"front", b"room"], Query())
+    assert [each.product_id for each in some.lists[0].products] == ["front", "room"]
+    assert (some.degraded, none.degraded) == ((), (NO_OBJECT,))
+
+
+async def test_each_of_several_photos_is_searched_by_its_own_box():
+    seen = []
+
+    class Cutting(FakeDetector):
+        async def detect(self, photo, focus, terms=PATIENT):
+            seen.append((photo, focus.boxes))
+            return await super().detect(photo, focus)
+
+    boxes = CHAIR.box, Box(0, 0, 1, 0.5)
+    searcher = FakeSearcher([hit("front", 0.9)], [hit("back", 0.8)])
+    answer = await pipeline(Cutting(), searcher).run_together([b"f", b"b"], Query(focus=Focus(boxes=boxes)))
+    assert sorted(seen) == [(b"b", boxes[1:]), (b"f", boxes[:1])]
+    assert answer.lists[0].object.detection.box == boxes[0]
+    assert len(answer.lists[0].products) == 2
+
+
+async def test_wrong_photo_of_several_is_named():
+    with pytest.raises(Truncated, match=r"images\.1: "):
+        await pipeline(Photographed(), FakeSearcher()).run_together([b"front", b"torn"], Query())
 
 
 async def test_all_lists_are_searched_in_one_call():

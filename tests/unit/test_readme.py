@@ -102,6 +102,7 @@ def addresses() -> Iterator[dict[str, str]]:
 def folder(tmp_path: Path) -> Path:
     for name in ("radio.jpg", "chair.jpg"):
         (tmp_path / name).write_bytes(b"a photo")
+    (tmp_path / "photos.json").write_text('{"images": ["cGhvdG8=", "YW5vdGhlcg=="], "top_k": 5}')
     return tmp_path
 
 

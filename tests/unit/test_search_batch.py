@@ -31,6 +31,13 @@ def test_each_search_is_answered_in_its_place():
     assert sorted(service.counted) == ["bad_parameter", "bad_parameter", "empty_body", "ok", "ok", "ok"]
 
 
+def test_one_of_them_may_have_several_photos():
+    service = FakeService()
+    (found,) = searched(service, {"images": ["cGhvdG8=", "YW5vdGhlcg=="]}).json()["searches"]
+    assert found["problem"] is None
+    assert service.searches == [((b"photo", b"another"), Query())]
+
+
 def test_searches_are_bulk_and_a_shoppers_is_not():
     service = FakeService()
     searched(service, PHOTO, {"token": "t-1"})

@@ -74,6 +74,15 @@ async def test_photo_is_searched_again_by_its_token():
     assert again.lists[0].products == first.lists[0].products
 
 
+async def test_first_of_several_photos_is_kept():
+    detector = Seeing()
+    given = sessions(store(), detector, FakeSearcher([hit("front", 0.9)], [hit("back", 0.8)]))
+    first = await given.search_together(NOBODY, [b"front", b"back"], Query())
+    await given.search_again(NOBODY, first.token, Query())
+    assert sorted(detector.photos[:2]) == [b"back", b"front"]
+    assert detector.photos[2:] == [b"front"]
+
+
 async def test_tokens_are_different():
     given = sessions(store())
     assert len({(await given.search(NOBODY, b"a photo", Query())).token for _ in range(5)}) == 5
