@@ -71,6 +71,23 @@ def test_imported_photo_finds_itself(service, radios):
         assert best["score"] >= 0.999
 
 
+def test_photos_of_one_thing_find_what_is_like_any_of_them(service, radios):
+    first, other = radios.images[0], radios.images[-1]
+    images = [base64.b64encode(path.read_bytes()).decode() for path in (first, other)]
+    asked = {"images": images, "objects": "whole", "top_k": 2}
+    response = httpx.post(f"{service.url}/v1/search", json=asked, timeout=TIMEOUT_S)
+    found = whole(response)
+    assert len(response.json()["objects"]) == 1
+    assert {each["product_id"] for each in found["products"]} == {first.parent.name, other.parent.name}
+    assert min(each["score"] for each in found["products"]) >= 0.999
+    after = httpx.post(f"{service.url}/v1/search", params={"cursor": found["next"]}, timeout=TIMEOUT_S)
+    assert not {each["product_id"] for each in whole(after)["products"]} & {first.parent.name, other.parent.name}
+    torn = base64.b64encode(other.read_bytes()[:500]).decode()
+    refused = httpx.post(f"{service.url}/v1/search", json=asked | {"images": [images[0], torn]}, timeout=TIMEOUT_S)
+    assert problem(refused) == (422, "truncated")
+    assert refused.json()["detail"].startswith("images.1: ")
+
+
 def test_picture_of_an_imported_file_is_shown_by_its_id_alone(service, radios):
     best = whole(service.search(radios.images[0]))["products"][0]
     address = f"{service.url}/v1/images/{best['image_id']}"
