@@ -20,24 +20,19 @@ import argparse
 import hashlib
 import time
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import cv2
-import numpy as np
-import torch
 from rich.console import Console
-from torch import Tensor
 
 from scripts.measuring import EXIT_COULD_NOT_RUN, Report
-from scripts.training_augment import VERSION, augmented, plain
-from scripts.training_cache import Cache, Copy
+from scripts.training_cache import Cache
+from scripts.training_features import CLOTHING_PHOTOS, read_features
 from scripts.training_head import Recipe
-from scripts.training_heads import Features, Heads, everything, save
+from scripts.training_heads import Heads, everything, save
 from scripts.training_outcome import HEAD, compared, found_by_heads, found_by_the_frozen, gate, goals, rows
-from scripts.training_photos import Luma, Photos, Radios, read_clothing, read_luma, read_radios
+from scripts.training_photos import read_clothing, read_luma, read_radios
 
-LUMA_COPIES, CLOTHING_COPIES, CLOTHING_PHOTOS = 2, 1, 512
 QUICK_PHOTOS = 64
 
 
@@ -56,7 +51,8 @@ def main() -> int:
     count = QUICK_PHOTOS if arguments.quick else arguments.clothing_photos
     report = Report("train_embedder", asdict(recipe) | {"seed": arguments.seed, "clothing photos": count})
     started = time.monotonic()
-    features = _features(arguments, luma, clothing, radios, count, console)
+    cache = Cache(arguments.work / "features", lambda what, done, count: console.print(f"{what}: {done} of {count}"))
+    features = read_features(cache, luma, clothing, radios, count, arguments.seed)
     console.print(f"features: {time.monotonic() - started:.0f} s")
     heads = Heads(arguments.work / "heads", features, recipe, console.print)
     found = {**found_by_the_frozen(features), HEAD: found_by_heads(features, heads)}
@@ -70,36 +66,6 @@ def main() -> int:
         save(heads.get(everything(luma, features.clothing)), arguments.out)
         console.print(f"{arguments.out} written, sha256 {hashlib.sha256(arguments.out.read_bytes()).hexdigest()}")
     return report.exit_code()
-
-
-def _features(
-    arguments: argparse.Namespace, luma: Luma, clothing: Photos, radios: Radios, count: int, console: Console
-) -> Features:
-    cache = Cache(arguments.work / "features", lambda what, done, count: console.print(f"{what}: {done} of {count}"))
-    original = Copy("plain", plain, half=False)
-    changed = [
-        Copy(
-            f"augmented {VERSION}, seed {arguments.seed}, copy {number}",
-            partial(augmented, copy=number, clutter=clothing.files, seed=arguments.seed),
-        )
-        for number in range(1, 1 + max(LUMA_COPIES, CLOTHING_COPIES))
-    ]
-
-    def copies(photos: Photos, first: Copy, number: int, count: int) -> Tensor:
-        return torch.stack([_tensor(cache, photos, copy, count) for copy in (first, *changed[:number])])
-
-    return Features(
-        luma,
-        clothing.first(count),
-        radios,
-        copies(luma.photos, original, LUMA_COPIES, len(luma.photos)),
-        copies(clothing, Copy("plain", plain), CLOTHING_COPIES, count),
-        _tensor(cache, radios.photos, original, len(radios.photos)),
-    )
-
-
-def _tensor(cache: Cache, photos: Photos, copy: Copy, count: int) -> Tensor:
-    return torch.from_numpy(np.array(cache.get(photos, copy, count)))
 
 
 def _arguments() -> argparse.Namespace:

@@ -82,14 +82,19 @@ def goals(found: Mapping[str, Mapping[str, Ranks]]) -> list[Goal]:
 
 def compared(found: Mapping[str, Mapping[str, Ranks]]) -> list[dict[str, Any]]:
     """Return how much more the head finds than the third stage, on the same queries."""
+    return gained(found[HEAD], found[THIRD], "the third stage")
+
+
+def gained(sets: Mapping[str, Ranks], over: Mapping[str, Ranks], name: str) -> list[dict[str, Any]]:
+    """Return how much more one embedding finds than another called `name`, on the same queries."""
     table = []
-    for photos, ranks in found[HEAD].items():
-        gained = ranks.better_than(found[THIRD][photos])
+    for photos, ranks in sets.items():
+        more = ranks.better_than(over[photos])
         table.append(
             {
                 "photos": photos,
-                "R@1 gained over the third stage": f"{gained.value:+.3f} [{gained.low:+.3f}, {gained.high:+.3f}]",
-                "p": gained.chance,
+                f"R@1 gained over {name}": f"{more.value:+.3f} [{more.low:+.3f}, {more.high:+.3f}]",
+                "p": more.chance,
             }
         )
     return table

@@ -38,7 +38,7 @@ def test_a_cache_goes_on_where_it_was(photos, tmp_path):
     Cache(tmp_path, lambda *words: told.append(words)).get(photos, copy, 2)
     kept = Cache(tmp_path, lambda *words: told.append(words)).get(photos, copy, 3)
     assert made == photos.files
-    assert told == [("photos, plain", 2, 2), ("photos, plain", 3, 3)]
+    assert told == [("photos, plain, pooled", 2, 2), ("photos, plain, pooled", 3, 3)]
     assert kept.shape == (3, WIDTH)
     assert (np.abs(kept).max(axis=1) > 0).all()
     assert json.loads(next(tmp_path.glob("*.json")).read_text())["done"] == 3
