@@ -228,13 +228,14 @@ def _reduce(image: Image.Image) -> Image.Image:
     Whole blocks of pixels are averaged until less than half is left to go, where one linear step misses no pixel; a
     bicubic filter takes as long as the decoder does.
     """
-    size = _draft_size(image.size)
+    size, blocks = _draft_size(image.size), max(image.size) // WORKING_SIDE_PX
     if size == image.size:
         return image
-    blocks = image.reduce(max(1, max(image.size) // WORKING_SIDE_PX))
-    flat = blocks.convert("RGBa") if image.mode == "RGBA" else blocks  # The colour of what is transparent stays out.
+    flat = image.reduce(blocks) if blocks > 1 else image
+    if image.mode == "RGBA":
+        flat = flat.convert("RGBa")  # The colour of what is transparent stays out.
     pixels = cv2.resize(np.asarray(flat), size, interpolation=cv2.INTER_LINEAR)
-    reduced = Image.frombytes(flat.mode, size, pixels.tobytes())
+    reduced = Image.frombuffer(flat.mode, size, pixels, "raw", flat.mode, 0, 1)
     reduced.info = image.info
     return reduced.convert("RGBA") if image.mode == "RGBA" else reduced
 
