@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import struct
+from collections.abc import Callable
 from functools import cache, lru_cache
 
 import cv2
@@ -63,14 +64,14 @@ _OTHER_FORMATS = {
     b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
 }
 # https://exiftool.org/TagNames/EXIF.html, tag 0x0112: how the stored rows and columns are to be turned.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_TURNS: dict[int, Callable[[Pixels], np.ndarray]] = {
+    2: lambda pixels: cv2.flip(pixels, 1),
+    3: lambda pixels: cv2.flip(pixels, -1),
+    4: lambda pixels: cv2.flip(pixels, 0),
+    5: cv2.transpose,
+    6: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda pixels: cv2.flip(cv2.transpose(pixels), -1),
+    8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 
 
@@ -92,10 +93,10 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Photo:
         file.load()
     except _NO_PHOTO as error:
         raise Truncated(DAMAGED) from error
-    image = _opaque_srgb(_reduce(_eight_bits(file)))
+    pixels: Pixels = np.asarray(_opaque_srgb(_reduce(_eight_bits(file))))
     if turn in _TURNS:
-        image = image.transpose(_TURNS[turn])
-    return Photo(np.asarray(image), width, height)
+        pixels = _TURNS[turn](pixels)
+    return Photo(pixels, width, height)
 
 
 def cut(photo: Photo, box: Box, side_px: int = CROP_SIDE_PX) -> Pixels:

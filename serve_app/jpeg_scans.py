@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 MOST_SCANS = 100
 """Encoders write ten, those that look for the smallest file some fifty."""
 
@@ -19,7 +21,13 @@ _START, _END, _SCAN, _TEMPORARY = 0xD8, 0xD9, 0xDA, 0x01
 def has_too_many_scans(photo: bytes) -> bool:
     """Tell whether a JPEG has more than MOST_SCANS."""
     # What a phone puts behind the picture, a video or another picture, may hold these bytes by chance.
-    return photo.count(b"\xff\xda") > MOST_SCANS and _scans(photo) > MOST_SCANS
+    return _pairs_like_scans(photo) > MOST_SCANS and _scans(photo) > MOST_SCANS
+
+
+def _pairs_like_scans(photo: bytes) -> int:
+    """Return how often FF DA stands anywhere: several times as fast as bytes.count, which every photo would pay for."""
+    pairs = (np.frombuffer(photo, "<u2", (len(photo) - offset) // 2, offset) for offset in (0, 1))
+    return sum(int(np.count_nonzero(each == 0xDAFF)) for each in pairs)
 
 
 def _scans(photo: bytes) -> int:
