@@ -2,8 +2,8 @@
 
 Boxes are matched one to one within one head: an export of the one-to-one head with that head of the network, NCNN's,
 which has the other one, with that and the same suppression. Both see the same squares. CoreML is made, or refused with
-a reason, and never run: only Apple's systems run it. Needs the extra `export`; a format whose packages are missing is
-shown with the reason.
+a reason, and never run: only Apple's systems run it. Needs the extras `export` and `import`; a format whose packages
+are missing is shown with the reason.
 """
 
 from __future__ import annotations

@@ -65,6 +65,8 @@ def compare(path: Path, images: int, photos: int, models: Models, config: Config
     """Search a set's images with crops of some of its photos, each sent both ways; raises BadManifest."""
     gallery = sampled(read_gallery(path)[0], images)
     index, _ = shelve(gallery, models, config, lambda _: None)
+    if not len(index):
+        raise BadManifest("none of the set's images could be indexed; the log says why")
     with Photos(config) as files:
         return asyncio.run(_compare(gallery, index, photos, models, config, files))
 
