@@ -142,7 +142,7 @@ def run(arguments: argparse.Namespace, folder: Path, console: Console) -> Report
 
 def _import_and_kill(shop: _Shop, moments: Sequence[int], server: MilvusStandalone) -> Counter[str]:
     """Import until it ends, killing at each of the moments; return how often what was killed."""
-    harms: list[tuple[str, Callable[[int], None]]] = [
+    harms: list[tuple[str, Callable[[int], bool]]] = [
         ("driver", _kill_driver),
         ("worker", _kill_worker),
         ("Milvus", lambda pid: _restart(server)),
@@ -151,13 +151,17 @@ def _import_and_kill(shop: _Shop, moments: Sequence[int], server: MilvusStandalo
     done: Counter[str] = Counter()
     while shop.started < MOST_STARTS:
         process = shop.start()
+        is_there = True
         for total in shop.follow(process):
-            if left and total >= left[0]:
+            # What a killed driver had said before is still to be read; whose turn it is comes when there is one again.
+            if not left or total < left[0] or not is_there:
+                continue
+            name, harm = harms[done.total() % len(harms)]
+            if harm(process.pid):
                 del left[0]
-                name, harm = harms[done.total() % len(harms)]
                 done[name] += 1
+                is_there = name != "driver"
                 print(f"{total} acknowledged: kill -9 of {name}", flush=True)
-                harm(process.pid)
         code = process.wait()
         _kill_driver(process.pid)
         if code == 0:
@@ -165,26 +169,28 @@ def _import_and_kill(shop: _Shop, moments: Sequence[int], server: MilvusStandalo
     raise TimeoutError(f"the import did not end within {MOST_STARTS} starts")
 
 
-def _kill_driver(pid: int) -> None:
+def _kill_driver(pid: int) -> bool:
     for each in (*descendants(pid), pid):
         with suppress(ProcessLookupError):
             os.kill(each, signal.SIGKILL)
+    return True
 
 
-def _kill_worker(pid: int) -> None:
-    """Kill one of the pools' workers, whichever comes first."""
+def _kill_worker(pid: int) -> bool:
+    """Kill one of the pools' workers, whichever comes first; tell whether there was one."""
     for each in descendants(pid):
         with suppress(OSError):
             if Path(f"/proc/{each}/cmdline").read_bytes().startswith(b"ray::MapWorker"):
                 os.kill(each, signal.SIGKILL)
-                return
-    raise LookupError("the import has no worker")
+                return True
+    return False
 
 
-def _restart(server: MilvusStandalone) -> None:
+def _restart(server: MilvusStandalone) -> bool:
     server.kill()
     time.sleep(AWAY_S)
     server.start()
+    return True
 
 
 def _ended(process: subprocess.Popen[str], what: str) -> None:
