@@ -101,6 +101,8 @@ class Seen:
     degraded: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     cold_s: float = 0.0
+    crops: Crops | None = None
+    """What the embeddings were made of, where they were made for this search."""
 
 
 class DetectorStage(Protocol):
@@ -227,6 +229,12 @@ class Answer:
         return replace(self, timings_ms={FETCH: fetched_ms, **self.timings_ms, "total": total})
 
 
+class Onlooker(Protocol):
+    def answered(self, seen: Seen, query: Query, answer: Answer) -> None:
+        """Take note of a search that is about to be answered; it may not wait."""
+        ...
+
+
 class Pipeline:
     """Join the three stages; an answer with a flag of `refused` is none."""
 
@@ -241,8 +249,12 @@ class Pipeline:
         refused: Collection[str] = (),
         rules: Callable[[], Rules] = lambda: NO_RULES,
         curve: Curve | None = None,
+        onlooker: Onlooker | None = None,
     ) -> None:
-        """`rules` returns those that are in force now. `curve` makes chances of its own model's scores alone."""
+        """`rules` returns those that are in force now. `curve` makes chances of its own model's scores alone.
+
+        `onlooker` is told of shoppers' searches that the models were asked for.
+        """
         self._detector = detector
         self._embedder = embedder
         self._searcher = searcher
@@ -251,6 +263,7 @@ class Pipeline:
         self._refused = refused
         self._rules = rules
         self._curve = curve
+        self._onlooker = onlooker
 
     async def run(
         self, photo: bytes, query: Query, terms: Terms = PATIENT, sighted: Callable[[], None] | None = None
@@ -285,6 +298,7 @@ class Pipeline:
             },
             # A replica that is younger than its call has lasted was waited for.
             cold_s=max(0.0, detected - started - sighting.age_s) + max(0.0, ready - detected - embedded.age_s),
+            crops=sighting.crops,
         )
 
     async def find(self, seen: Seen, query: Query, terms: Terms = PATIENT) -> Answer:
@@ -295,7 +309,7 @@ class Pipeline:
         took_s = time.perf_counter() - started
         cold_s = seen.cold_s + max(0.0, took_s - found.age_s)
         unseen = () if seen.detections or seen.degraded or not query.focus.detects else (NO_OBJECT,)
-        return Answer(
+        answer = Answer(
             width=seen.width,
             height=seen.height,
             model=seen.embedded.model,
@@ -313,6 +327,9 @@ class Pipeline:
                 **({COLD_START: cold_s * 1e3} if cold_s else {}),
             },
         )
+        if self._onlooker is not None and seen.crops is not None and not terms.bulk:
+            self._onlooker.answered(seen, query, answer)
+        return answer
 
     async def rank(
         self,

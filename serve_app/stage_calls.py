@@ -69,6 +69,10 @@ class StageCalls:
         embedded: Embedded = await self._call("Embedder", "embed_as", model, crops, terms)
         return embedded
 
+    async def embed_in_shadow(self, model: str, crops: Crops, terms: Terms = PATIENT) -> Embedded:
+        embedded: Embedded = await self._call("Shadow", "embed", model, crops, terms)
+        return embedded
+
     async def search(
         self, embedded: Embedded, k: int, wanted: Filter = NO_FILTER, strong: bool = False, terms: Terms = PATIENT
     ) -> Found:
