@@ -18,6 +18,7 @@ from serve_app import deployments
 from serve_app.config import Config, StageConfig
 from serve_app.local_ray import start
 from serve_app.scaling import Aims
+from serve_app.stage_calls import SHADOW
 from serve_app.weights.chosen import curve_of, model_of
 
 APPLICATION = "shoplens"
@@ -40,7 +41,7 @@ def stage_configs(config: Config) -> dict[str, StageConfig]:
         "Detector": config.detector,
         "Embedder": config.embedder,
         "Searcher": config.searcher,
-        deployments.SHADOW: _shadow_stage(config),
+        SHADOW: _shadow_stage(config),
     }
 
 
@@ -58,15 +59,15 @@ def deployment_options(config: Config) -> dict[str, dict[str, Any]]:
     bounds = {
         name: stage.scaling.model_dump(include={"min_replicas", "max_replicas"})
         for name, stage in stages.items()
-        if name not in (deployments.INGRESS, deployments.SHADOW)
+        if name not in (deployments.INGRESS, SHADOW)
     }
     changeable = {
         deployments.INGRESS: {"bounds": bounds, "shadow": config.shadow.model_dump()},
         "Searcher": config.searcher.params.model_dump(),
-        deployments.SHADOW: {"model": config.shadow.model},
+        SHADOW: {"model": config.shadow.model},
     }
     # A stage that starts at zero would hide a broken model behind a healthy deployment; the shadow is to hide one.
-    first = {name: max(int(name != deployments.SHADOW), stage.scaling.min_replicas) for name, stage in stages.items()}
+    first = {name: max(int(name != SHADOW), stage.scaling.min_replicas) for name, stage in stages.items()}
     return {
         name: _options(stage, first[name]) | ({"user_config": changeable[name]} if name in changeable else {})
         for name, stage in stages.items()

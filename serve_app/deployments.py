@@ -36,7 +36,7 @@ from serve_app.pipeline import Embedded, Found, ImageViews, Sighting, Stored
 from serve_app.replica_metrics import BatchMetrics, SearchMetrics
 from serve_app.resilience import RetryBudget
 from serve_app.scaling import LoopMeter
-from serve_app.stage_calls import StageCalls
+from serve_app.stage_calls import SHADOW, StageCalls
 from serve_app.stages import TriedEmbedder, load_detector, load_embedder, load_tried
 from serve_app.starting import Settings, milvus_uris, start
 from serve_app.stores import make_store, signing_key
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 INGRESS = "Ingress"
-SHADOW = "Shadow"
 METRICS_TIMEOUT_S = 2.0
 RETRY_SHARE = 0.1
 """Repeated stage calls, as a part of all."""

@@ -161,11 +161,9 @@ class Mirror:
         served = Side(answer.timings_ms["embed"] + answer.timings_ms["search"], not _main(answer))
         try:
             found = await self._found(trial, seen, query)
-        except Overloaded:
-            found = None
         except ShoplensError as error:
-            late = isinstance(error, DeadlineExceeded)
-            if late and not trial.answered:
+            is_starting = isinstance(error, DeadlineExceeded) and not trial.answered
+            if is_starting or isinstance(error, Overloaded):
                 self._drop(trial)
             else:
                 self._end(trial, Outcome(error.code, served))
