@@ -1,7 +1,8 @@
 """Promote models while shoppers search: one that stays, one that the gate stops, one that the watch brings back.
 
 Real models and `shoplens model promote` on the demo's catalogue, which a Milvus cluster holds; two worker nodes, each
-with a replica of every stage. A roll-out is what an operator's would be: the same document with another model.
+with a replica of every stage. A roll-out is what an operator's would be: the same document with another model. The one
+that stays is tried on the shoppers' searches before, which may restart no replica.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ BLUNT_NUMBERS = 4
 AGAIN_QUALITY = 80
 """Of the JPEGs that photos are saved as once more: an evaluation leaves out the very same file."""
 ROUNDS, QUICK_ROUNDS = 5, 3
+SHADOWED = 20
+"""Searches that a model repeats before it is rolled out: all, one by one."""
 START_S = 240.0
 SAME_SCORE = 1e-3
 """How far a score may lie from that of before: which crops share a batch changes its last digits."""
@@ -59,13 +62,17 @@ HAS_NAMESPACE = True
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Name a promotion: of which head, by which questions its gate decides, and how it has to end."""
+    """Name a promotion: of which head, by which questions its gate decides, and how it has to end.
+
+    `shadowed` searches are repeated before.
+    """
 
     name: str
     head: str
     gate: tuple[str, ...]
     exit_code: int
     says: str
+    shadowed: int = 0
 
 
 def acts(folder: Path) -> list[Act]:
@@ -75,7 +82,7 @@ def acts(folder: Path) -> list[Act]:
     """
     views = ("--leave-one-view-out",)
     return [
-        Act("as good: stays", "turned", views, EXIT_STAYS, "stays"),
+        Act("as good: stays", "turned", views, EXIT_STAYS, "stays", SHADOWED),
         Act("worse: the gate", "blunt", views, EXIT_STOPPED, "it finds less"),
         Act("worse: the watch", "blunt", ("--queries", f"{folder}/careless.csv"), EXIT_STOPPED, "rolling back"),
     ]
@@ -176,11 +183,13 @@ def _service(workdir: Path, folder: Path) -> Iterator[RayNodes]:
             yield nodes
 
 
-def _document(folder: Path) -> dict[str, Any]:
+def _document(folder: Path, tried: str | None = None) -> dict[str, Any]:
+    """Return what is deployed; the model `tried` repeats every search."""
     from serve_app.app import serve_document
-    from serve_app.config import load_config
+    from serve_app.config import ShadowConfig, load_config
 
-    return serve_document(load_config(folder / "shoplens.yaml"))
+    config = load_config(folder / "shoplens.yaml")
+    return serve_document(config.model_copy(update={"shadow": ShadowConfig(model=tried, share=1.0)}))
 
 
 def _shoplens(folder: Path, *arguments: str, may_end: Sequence[int] = (0,)) -> subprocess.CompletedProcess[str]:
@@ -202,11 +211,15 @@ def _promote(
 ) -> None:
     """Promote a model while shoppers search, and judge what they saw, how it ended, and what answers now."""
     before, found_before = _answers(nodes.urls[0], photos)
-    roll_out = f"{sys.executable} -m scripts.promotion_drill {nodes.dashboard} {folder}/serve.json {{model}}"
+    shadow, roll_out = (
+        f"{sys.executable} -m scripts.promotion_drill {what} {nodes.dashboard} {folder} {{model}}"
+        for what in ("shadow", "roll-out")
+    )
     command = (
         "model", "promote", act.head, f"{folder}/manifest.csv", *act.gate, "--max-loss", str(MAX_LOSS),
         "--url", nodes.urls[0], "--canary", f"{folder}/canary.csv", "--roll-out", roll_out,
         "--rounds", str(rounds), "--max-slowdown", "5",
+        "--shadow-searches", str(act.shadowed), "--shadow", shadow,
     )  # fmt: skip
     bodies = [photo.read_bytes() for photo in photos]
     seen, ended = asyncio.run(
@@ -235,6 +248,12 @@ def _promote(
         Goal(f"{act.name}: says “{act.says}”", act.says in ended.stdout, 1, "higher"),
         Goal(f"{act.name}: {wanted} answers", after == wanted, 1, "higher"),
     ]
+    if act.shadowed:
+        then, now = ((folder / f"replicas-{name}.json").read_text() for name in (heads[act.head], "null"))
+        report.goals += [
+            Goal(f"{act.name}: compared with the old model", f"{act.shadowed} of" in ended.stdout, 1, "higher"),
+            Goal(f"{act.name}: no replica started anew for it", then == now, 1, "higher"),
+        ]
     if act.exit_code != EXIT_STAYS:
         report.goals.append(Goal(f"{act.name}: answers as before", same, len(photos), "higher"))
 
@@ -261,12 +280,31 @@ def _same(then: _Found, now: _Found) -> bool:
     )
 
 
-def roll_out(dashboard: str, document: Path, model: str) -> None:
+def roll_out(dashboard: str, folder: Path, model: str) -> None:
     """Deploy the document with another model; raises HTTPError."""
-    changed = json.loads(document.read_text(encoding="utf-8"))
+    changed = json.loads((folder / "serve.json").read_text(encoding="utf-8"))
     changed["applications"][0]["args"]["embedder"]["model"] = None if model == fingerprint() else model
-    httpx.put(f"{dashboard}/api/serve/applications/", json=changed, timeout=60).raise_for_status()
+    _put(dashboard, changed)
+
+
+def shadow(dashboard: str, folder: Path, model: str) -> None:
+    """Deploy the document with a model that repeats every search, or with `null`; raises HTTPError.
+
+    Which replicas the stages have at that moment is written down.
+    """
+    told = httpx.get(f"{dashboard}/api/serve/applications/", timeout=60).raise_for_status().json()
+    replicas = {
+        name: sorted(each["replica_id"] for each in found["replicas"])
+        for name, found in told["applications"]["shoplens"]["deployments"].items()
+        if name != "Shadow"
+    }
+    (folder / f"replicas-{model}.json").write_text(json.dumps(replicas, sort_keys=True), encoding="utf-8")
+    _put(dashboard, _document(folder, None if model == "null" else model))
+
+
+def _put(dashboard: str, document: dict[str, Any]) -> None:
+    httpx.put(f"{dashboard}/api/serve/applications/", json=document, timeout=60).raise_for_status()
 
 
 if __name__ == "__main__":
-    roll_out(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    {"roll-out": roll_out, "shadow": shadow}[sys.argv[1]](sys.argv[2], Path(sys.argv[3]), sys.argv[4])

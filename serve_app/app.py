@@ -18,6 +18,7 @@ from serve_app import deployments
 from serve_app.config import Config, StageConfig
 from serve_app.local_ray import start
 from serve_app.scaling import Aims
+from serve_app.stage_calls import SHADOW
 from serve_app.weights.chosen import curve_of, model_of
 
 APPLICATION = "shoplens"
@@ -40,7 +41,15 @@ def stage_configs(config: Config) -> dict[str, StageConfig]:
         "Detector": config.detector,
         "Embedder": config.embedder,
         "Searcher": config.searcher,
+        SHADOW: _shadow_stage(config),
     }
+
+
+def _shadow_stage(config: Config) -> StageConfig:
+    """Return the settings of a second embedder, as quick as the first, that has a replica while a model is tried."""
+    replicas = {"min_replicas": 0 if config.shadow.model is None else 1, "max_replicas": 1}
+    scaling = config.embedder.scaling.model_copy(update=replicas)
+    return config.embedder.model_copy(update={"scaling": scaling})
 
 
 def deployment_options(config: Config) -> dict[str, dict[str, Any]]:
@@ -50,16 +59,22 @@ def deployment_options(config: Config) -> dict[str, dict[str, Any]]:
     bounds = {
         name: stage.scaling.model_dump(include={"min_replicas", "max_replicas"})
         for name, stage in stages.items()
-        if name != deployments.INGRESS
+        if name not in (deployments.INGRESS, SHADOW)
     }
-    changeable = {deployments.INGRESS: bounds, "Searcher": config.searcher.params.model_dump()}
+    changeable = {
+        deployments.INGRESS: {"bounds": bounds, "shadow": config.shadow.model_dump()},
+        "Searcher": config.searcher.params.model_dump(),
+        SHADOW: {"model": config.shadow.model},
+    }
+    # A stage that starts at zero would hide a broken model behind a healthy deployment; the shadow is to hide one.
+    first = {name: max(int(name != SHADOW), stage.scaling.min_replicas) for name, stage in stages.items()}
     return {
-        name: _options(stage) | ({"user_config": changeable[name]} if name in changeable else {})
+        name: _options(stage, first[name]) | ({"user_config": changeable[name]} if name in changeable else {})
         for name, stage in stages.items()
     }
 
 
-def _options(stage: StageConfig) -> dict[str, Any]:
+def _options(stage: StageConfig, first_replicas: int) -> dict[str, Any]:
     scaling = stage.scaling
     where = {"label_selector": stage.label_selector} if stage.label_selector else {}
     spread = {"max_replicas_per_node": stage.max_replicas_per_node} if stage.max_replicas_per_node else {}
@@ -72,8 +87,7 @@ def _options(stage: StageConfig) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": stage.graceful_shutdown_timeout_s,
         "autoscaling_config": {
             "min_replicas": scaling.min_replicas,
-            # A stage that starts at zero would hide a broken model behind a healthy deployment.
-            "initial_replicas": max(1, scaling.min_replicas),
+            "initial_replicas": first_replicas,
             "max_replicas": scaling.max_replicas,
             "policy": {
                 "policy_function": "serve_app.scaling:StagePolicy",
@@ -144,12 +158,13 @@ def arguments(config: Config) -> dict[str, Any]:
     }
     exclude |= {name.lower(): options for name in stage_configs(config)}
     exclude["searcher"] = options | {"params"}
+    exclude["shadow"] = True
     values: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude=exclude)
     return values
 
 
 def build_app(args: dict[str, Any]) -> Application:
-    """Return the four deployments, composed; `args` are the settings as in the YAML file."""
+    """Return the deployments, composed; `args` are the settings as in the YAML file."""
     return _composed(Config(**args), args)
 
 
@@ -168,6 +183,7 @@ def _composed(config: Config, args: dict[str, Any]) -> Application:
         deployment(deployments.Detector).bind(args),
         deployment(deployments.Embedder).bind(args),
         deployment(deployments.Searcher).bind(args),
+        deployment(deployments.Shadow).bind(args),
     )
 
 

@@ -16,6 +16,7 @@ from serve_app.domain import Terms
 from serve_app.pictures import Picture, Pictures, Width
 from serve_app.pipeline import Query
 from serve_app.recent import Recent
+from serve_app.shadow import Shadow
 from serve_app.side_by_side import Candidate, Side, SideBySide, candidates
 from serve_app.weights.chosen import registry_of
 from serve_app.weights.loader import fingerprint
@@ -35,7 +36,7 @@ OWN = "this release's own"
 
 
 class Backstage:
-    """Answer for /admin; one of an ingress replica knows the searches of that replica."""
+    """Answer for /admin; one of an ingress replica knows the searches of that replica alone."""
 
     def __init__(
         self,
@@ -46,8 +47,9 @@ class Backstage:
         comparer: SideBySide,
         pictures: Pictures,
         admitted: Admitted,
+        shadow: Callable[[], Shadow],
     ) -> None:
-        """`model` is the fingerprint of the one that runs."""
+        """`model` is the fingerprint of the one that runs, `shadow` returns what is known of the one that is tried."""
         self._config = config
         self._uri = uri
         self._model = model
@@ -55,12 +57,16 @@ class Backstage:
         self._comparer = comparer
         self._pictures = pictures
         self._admitted = admitted
+        self._shadow = shadow
         self._past = PastImports(config.data_dir)
         self._recent = Recent()
         logging.getLogger(HTTP_LOGGER).addHandler(self._recent)
 
     def searches(self) -> list[dict[str, Any]]:
         return self._recent.lines()
+
+    def shadow(self) -> Shadow:
+        return self._shadow()
 
     async def imports(self) -> list[PastImport]:
         return await asyncio.to_thread(self._past.imports)

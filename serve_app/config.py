@@ -182,6 +182,19 @@ class EmbedderConfig(ModelStageConfig):
         return self
 
 
+class ShadowConfig(Section):
+    """Which model is tried on shoppers' searches beside the one that answers them; changed without a restart."""
+
+    model: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{12}$",
+        description="fingerprint of a registered model that repeats a part of the searches, in an embedder of its own "
+        "with the settings of `embedder`; what it finds is compared and shown to nobody; default: none",
+    )
+    share: float = Field(0.05, gt=0, le=1, description="part of the searches with a photo that it repeats")
+    max_at_once: int = Field(2, ge=1, description="searches that it repeats at once per ingress replica, and no more")
+
+
 class SearchParams(Section):
     """What trades recall for speed; changed without a restart."""
 
@@ -572,6 +585,7 @@ class Config(BaseSettings):
     detector: DetectorConfig = DetectorConfig()
     embedder: EmbedderConfig = EmbedderConfig()
     searcher: SearcherConfig = SearcherConfig()
+    shadow: ShadowConfig = ShadowConfig()
     importing: ImportConfig = Field(ImportConfig(), alias="import")
     fetch: FetchConfig = FetchConfig()
     feed: FeedConfig = FeedConfig()

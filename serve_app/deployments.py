@@ -1,4 +1,4 @@
-"""The four stages as Ray Serve deployments.
+"""The stages as Ray Serve deployments.
 
 A replica loads its own library only: adapters are imported in constructors.
 """
@@ -24,7 +24,7 @@ from serve_app.calibration import Curve
 from serve_app.catalogue.products import ProductWriter
 from serve_app.catalogue.staged import StageModels
 from serve_app.collection import alias
-from serve_app.config import Config, SearchParams
+from serve_app.config import Config, SearchParams, ShadowConfig
 from serve_app.domain import Crops, Hit, Ranked, Terms
 from serve_app.errors import StageUnavailable
 from serve_app.filters import Filter
@@ -36,11 +36,12 @@ from serve_app.pipeline import Embedded, Found, ImageViews, Sighting, Stored
 from serve_app.replica_metrics import BatchMetrics, SearchMetrics
 from serve_app.resilience import RetryBudget
 from serve_app.scaling import LoopMeter
-from serve_app.stage_calls import StageCalls
-from serve_app.stages import load_detector, load_embedder
+from serve_app.stage_calls import SHADOW, StageCalls
+from serve_app.stages import TriedEmbedder, load_detector, load_embedder, load_tried
 from serve_app.starting import Settings, milvus_uris, start
 from serve_app.stores import make_store, signing_key
 from serve_app.turn_calls import ActorTurns
+from serve_app.weights.chosen import curve_if_any
 from serve_app.writes import Writes
 
 if TYPE_CHECKING:
@@ -112,6 +113,29 @@ class Embedder(_Stage):
         await self._stage.close()
 
 
+class Shadow:
+    """Turn crops into the embeddings of the model that is tried."""
+
+    def __init__(self, settings: Settings) -> None:
+        config = start(settings)
+        self._tried = TriedEmbedder(lambda model: load_tried(config, model, BatchMetrics("shadow")))
+        self._meter = LoopMeter(time.monotonic(), time.process_time())
+
+    async def reconfigure(self, tried: dict[str, str | None]) -> None:
+        """Take another model without a restart: Serve calls this with `user_config`."""
+        await self._tried.take(tried["model"])
+
+    async def embed(self, model: str, crops: Crops, terms: Terms) -> Embedded:
+        with self._meter.call():
+            return await self._tried.embed(model, crops, terms)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._meter.report(time.monotonic(), time.process_time())
+
+    async def __del__(self) -> None:
+        await self._tried.take(None)
+
+
 class Searcher(_Stage):
     """Search the collections that the models' aliases stand for."""
 
@@ -164,10 +188,15 @@ class Ingress(Front):
         detector: DeploymentHandle[Any],
         embedder: DeploymentHandle[Any],
         searcher: DeploymentHandle[Any],
+        shadow: DeploymentHandle[Any] | None = None,
     ) -> None:
+        """Without a `shadow`, no model is tried."""
         config = self._config = start(settings)
         import_pymilvus()
         handles = {"Detector": detector, "Embedder": embedder, "Searcher": searcher}
+        self._has_shadow = shadow is not None
+        if shadow is not None:
+            handles[SHADOW] = shadow
         stages = self._calls = StageCalls(handles, RetryBudget(RETRY_SHARE, reserve=config.ingress.max_in_flight))
         deadline_s = config.limits.write_deadline_s
         super().__init__(
@@ -183,12 +212,17 @@ class Ingress(Front):
         )
         self._running = asyncio.get_running_loop().create_task(self.run())
 
-    def reconfigure(self, bounds: dict[str, dict[str, int]]) -> None:
-        """Take other bounds of the stages' replicas without a restart: Serve calls this with `user_config`."""
+    async def reconfigure(self, changed: dict[str, Any]) -> None:
+        """Take other bounds of the stages' replicas, and another model to try: Serve calls this with `user_config`."""
+        bounds: dict[str, dict[str, int]] = changed["bounds"]
         self.watch.most_replicas = {stage: each["max_replicas"] for stage, each in bounds.items()}
         self._calls.from_zero = [stage for stage, each in bounds.items() if each["min_replicas"] == 0]
         limits = self._config.limits
         self.entrance.deadline_s = limits.cold_deadline_s if self._calls.from_zero else limits.deadline_s
+        tried = ShadowConfig(**changed["shadow"])
+        model = tried.model if self._has_shadow else None
+        curve = None if model is None else await asyncio.to_thread(curve_if_any, self._config, model)
+        self.mirror.follow(model, share=tried.share, most=tried.max_at_once, curve=curve)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         return self.entrance.report()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from serve_app import shadow
 from serve_app.api.service import IndexView
 from serve_app.backstage import Backstage
 from serve_app.browser_detector import read_browser_detector
@@ -46,7 +47,7 @@ from serve_app.writes import Writes
 WATCH_S = 2.0
 
 
-class Counts(Protocol):
+class Counts(shadow.Counts, Protocol):
     """Count what the front answers."""
 
     def ended(self, code: str, timings_ms: Mapping[str, float], degraded: Sequence[str]) -> None:
@@ -103,11 +104,12 @@ class Front:
         self._repeats = Repeats(store, config.store.timeout_s)
         self._photo_urls = PhotoUrls(config.fetch, config.limits.max_body_bytes)
         self.rules()
-        self._search_with(config, make_flow(config, stages, self.rules, curve), store, signing_key)
+        self._search_with(config, make_flow(config, stages, self.rules, curve, fingerprint, counts), store, signing_key)
 
     def _search_with(self, config: Config, flow: QueryFlow, store: Store, signing_key: bytes | None) -> None:
         photos, limits = Photos(store, config.store.timeout_s), config.limits
         paging = Paging(flow.pipeline, flow.stages, photos, self.fingerprint)
+        self.mirror = flow.mirror
         self._feedback = FeedbackLog(config, photos)
         self._remembered = SeenPhotos(
             config.cache, self.fingerprint, lambda: self.watch.view.collection, self._counts.looked_up
@@ -124,6 +126,7 @@ class Front:
             SideBySide(flow.seeing, flow.stages, flow.pipeline),
             self._pictures,
             self.entrance.admitted,
+            self.mirror.state,
         )
 
     async def run(self) -> None:
@@ -141,6 +144,7 @@ class Front:
 
     async def close(self) -> None:
         """Let go of connections, and write what waits to be written."""
+        self.mirror.close()
         await self._photo_urls.close()
         await self._feedback.flush()
 

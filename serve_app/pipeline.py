@@ -105,6 +105,8 @@ class Seen:
     degraded: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     cold_s: float = 0.0
+    crops: Crops | None = None
+    """What the embeddings of a single photo were made of, where they were made for this search."""
 
 
 class DetectorStage(Protocol):
@@ -231,6 +233,12 @@ class Answer:
         return replace(self, timings_ms={FETCH: fetched_ms, **self.timings_ms, "total": total})
 
 
+class Onlooker(Protocol):
+    def answered(self, seen: Seen, query: Query, answer: Answer) -> None:
+        """Take note of a search that is about to be answered; it may not wait."""
+        ...
+
+
 class Pipeline:
     """Join the three stages; an answer with a flag of `refused` is none."""
 
@@ -245,8 +253,12 @@ class Pipeline:
         refused: Collection[str] = (),
         rules: Callable[[], Rules] = lambda: NO_RULES,
         curve: Curve | None = None,
+        onlooker: Onlooker | None = None,
     ) -> None:
-        """`rules` returns those that are in force now. `curve` makes chances of its own model's scores alone."""
+        """`rules` returns those that are in force now. `curve` makes chances of its own model's scores alone.
+
+        `onlooker` is told of shoppers' searches that the models were asked for.
+        """
         self._detector = detector
         self._embedder = embedder
         self._searcher = searcher
@@ -255,6 +267,7 @@ class Pipeline:
         self._refused = refused
         self._rules = rules
         self._curve = curve
+        self._onlooker = onlooker
 
     async def run(
         self, photo: bytes, query: Query, terms: Terms = PATIENT, sighted: Callable[[], None] | None = None
@@ -317,6 +330,7 @@ class Pipeline:
                 "embed": (ready - detected) * 1e3,
             },
             cold_s=max(0.0, waited_s) + max(0.0, ready - detected - embedded.age_s),
+            crops=crops[0] if len(crops) == 1 else None,
         )
         return seen, found
 
@@ -349,7 +363,7 @@ class Pipeline:
         took_s = time.perf_counter() - started
         cold_s = seen.cold_s + max(0.0, took_s - found.age_s)
         unseen = () if seen.detections or seen.degraded or not query.focus.detects else (NO_OBJECT,)
-        return Answer(
+        answer = Answer(
             width=seen.width,
             height=seen.height,
             model=seen.embedded.model,
@@ -367,6 +381,9 @@ class Pipeline:
                 **({COLD_START: cold_s * 1e3} if cold_s else {}),
             },
         )
+        if self._onlooker is not None and seen.crops is not None and not terms.bulk:
+            self._onlooker.answered(seen, query, answer)
+        return answer
 
     async def rank(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from serve_app import telemetry
+from serve_app.shadow import Outcome
 
 
 class BatchMetrics:
@@ -36,6 +37,12 @@ class SearchMetrics:
         self._requests = Counter(telemetry.REQUESTS, tag_keys=("code",))
         self._degraded = Counter(telemetry.DEGRADED, tag_keys=("code",))
         self._remembered = Counter(telemetry.REMEMBERED, tag_keys=("outcome",))
+        self._shadow = Counter(telemetry.SHADOW_SEARCHES, tag_keys=("code",))
+        self._shadow_empty = Counter(telemetry.SHADOW_EMPTY, tag_keys=("model",))
+        self._shadow_ms = Histogram(
+            telemetry.SHADOW_MS, boundaries=list(telemetry.STAGE_MS_BOUNDARIES), tag_keys=("model",)
+        )
+        self._shadow_shared = Histogram(telemetry.SHADOW_SHARED, boundaries=list(telemetry.SHARED_BOUNDARIES))
         self._in_flight = Gauge(telemetry.IN_FLIGHT)
         self._capacity = Gauge(telemetry.CAPACITY)
         self._stage_ms = Histogram(
@@ -51,6 +58,19 @@ class SearchMetrics:
 
     def looked_up(self, known: bool) -> None:
         self._remembered.inc(1, tags={"outcome": "hit" if known else "miss"})
+
+    def repeated(self, outcome: Outcome) -> None:
+        self._shadow.inc(1, tags={"code": outcome.code})
+        if outcome.found is None:
+            return
+        for model, side in (("served", outcome.served), ("tried", outcome.found)):
+            self._shadow_ms.observe(side.took_ms, tags={"model": model})
+            if side.empty:
+                self._shadow_empty.inc(1, tags={"model": model})
+        self._shadow_shared.observe(outcome.shared)
+
+    def not_repeated(self) -> None:
+        self._shadow.inc(1, tags={"code": "dropped"})
 
     def stands(self, in_work: int, capacity: float) -> None:
         self._in_flight.set(in_work)

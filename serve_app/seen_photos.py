@@ -101,7 +101,7 @@ class SeenPhotos:
         # Copied: what came by a call is a view of all that came with it.
         embedded = Embedded(seen.embedded.embeddings.copy(), seen.embedded.model)
         embedded.embeddings.flags.writeable = False
-        kept = replace(seen, embedded=embedded, timings_ms={}, cold_s=0.0)
+        kept = replace(seen, embedded=embedded, timings_ms={}, cold_s=0.0, crops=None)
         size_bytes = ENTRY_BYTES + embedded.embeddings.nbytes
         size_bytes += DETECTION_BYTES * (len(seen.detections) + len(key.focus.boxes))
         self._drop(key)

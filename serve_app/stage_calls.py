@@ -29,6 +29,8 @@ from serve_app.resilience import RetryBudget
 
 log = logging.getLogger(__name__)
 
+SHADOW = "Shadow"
+"""The deployment that a model is tried in."""
 QUIET_S = 10.0
 """A stage that has not answered for so long may have gone to zero."""
 
@@ -67,6 +69,10 @@ class StageCalls:
 
     async def embed_as(self, model: str, crops: Crops, terms: Terms = PATIENT) -> Embedded:
         embedded: Embedded = await self._call("Embedder", "embed_as", model, crops, terms)
+        return embedded
+
+    async def embed_in_shadow(self, model: str, crops: Crops, terms: Terms = PATIENT) -> Embedded:
+        embedded: Embedded = await self._call(SHADOW, "embed", model, crops, terms)
         return embedded
 
     async def search(
@@ -110,7 +116,8 @@ class StageCalls:
         self._waking[stage] = asyncio.get_running_loop().create_task(warm())
 
     async def _call(self, stage: str, method: str, *arguments: Any) -> Any:
-        self._budget.earn()
+        if stage != SHADOW:
+            self._budget.earn()
         for attempt in (1, 2):
             try:
                 answer = await getattr(self._handles[stage], method).remote(*arguments)
@@ -128,7 +135,8 @@ class StageCalls:
             except DeploymentUnavailableError as error:
                 raise StageUnavailable(f"the stage {stage} failed to deploy") from error
             except (RayActorError, ReplicaUnavailableError) as error:
-                if attempt == 2 or not self._budget.spend():
+                # The budget is the shoppers': a tried model whose replica dies again and again may take none of it.
+                if attempt == 2 or stage == SHADOW or not self._budget.spend():
                     raise StageUnavailable("a stage went away during this search; try again") from error
                 self._retries.inc(1, tags={"stage": stage})
                 log.warning("stage call repeated", extra={"stage": stage, "cause": str(error)[:200]})

@@ -7,9 +7,11 @@ carries the calls differs.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -17,12 +19,14 @@ import numpy as np
 from serve_app.batching import UNWATCHED, Batcher, Watcher
 from serve_app.config import Config, ImportConfig, ModelStageConfig
 from serve_app.domain import PATIENT, Crop, Crops, Detection, Embedding, Embeddings, Photo, Terms, View
-from serve_app.errors import BadConfig, BadWeights, DeadlineExceeded, UnknownModel
+from serve_app.errors import BadConfig, BadWeights, DeadlineExceeded, Overloaded, StageUnavailable, UnknownModel
 from serve_app.images import cut_all, decode, picture_hash
 from serve_app.objects import Focus, choose_objects, import_views, query_boxes
 from serve_app.pipeline import Embedded, ImageViews, Sighting
 from serve_app.runtimes.chosen import runtime_for
 from serve_app.weights.chosen import detector_sha256, head_named, head_of
+
+log = logging.getLogger(__name__)
 
 
 class DetectorModel(Protocol):
@@ -176,6 +180,45 @@ class BatchedEmbedder:
         await self.batcher.close()
 
 
+class TriedEmbedder:
+    """Be the embedder of whichever model is tried now.
+
+    One that can't be loaded refuses each call, and is no fault of the service's.
+    """
+
+    def __init__(self, load: Callable[[str], BatchedEmbedder]) -> None:
+        """`load` raises BadConfig and BadWeights."""
+        self._load = load
+        self._model: str | None = None
+        self._stage: BatchedEmbedder | None = None
+        self._refusal = ""
+        self._ready_s = time.monotonic()
+
+    async def take(self, model: str | None) -> None:
+        """Try this model from now on; None: no model."""
+        if model == self._model:
+            return
+        if self._stage is not None:
+            await self._stage.close()
+        self._stage, self._refusal, self._model = None, "", model
+        if model is None:
+            return
+        try:
+            self._stage = self._load(model)
+        except (BadConfig, BadWeights) as error:
+            log.warning("model to be tried can't be loaded", extra={"model": model, "cause": error.message})
+            self._refusal = error.message
+        self._ready_s = time.monotonic()
+
+    async def embed(self, model: str, crops: Crops, terms: Terms = PATIENT) -> Embedded:
+        """Answer one request; raises Overloaded where another model is loaded, and what BatchedEmbedder raises."""
+        if model != self._model:
+            raise Overloaded("another model is loaded here; try again shortly")
+        if self._stage is None:
+            raise StageUnavailable(self._refusal)
+        return replace(await self._stage.embed(crops, terms), age_s=time.monotonic() - self._ready_s)
+
+
 def load_detector(config: Config, watcher: Watcher = UNWATCHED) -> BatchedDetector:
     """Load the detector that the settings name and warm it up; raises BadWeights, BadConfig."""
     from serve_app.detector import YoloDetector
@@ -214,3 +257,9 @@ def load_embedder(config: Config, watcher: Watcher = UNWATCHED) -> BatchedEmbedd
         return model.embed_with(crops, head_named(config, named))
 
     return BatchedEmbedder(model, own, watcher=watcher, another=another)
+
+
+def load_tried(config: Config, model: str, watcher: Watcher = UNWATCHED) -> BatchedEmbedder:
+    """Load another registered model as the settings' embedder is loaded; raises BadWeights, BadConfig."""
+    own = config.embedder.model_copy(update={"model": model, "head": None, "calibration": None})
+    return load_embedder(config.model_copy(update={"embedder": own}), watcher)

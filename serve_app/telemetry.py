@@ -30,10 +30,20 @@ REMEMBERED = "shoplens_cache"
 """Counter, label `outcome`: photos that were looked up by their hash, `hit` or `miss`; none where `cache` is off."""
 IN_FLIGHT = "shoplens_in_flight"
 """Gauge: searches in work at an ingress replica."""
+SHADOW_SEARCHES = "shoplens_shadow_searches"
+"""Counter, label `code`: searches that the tried model repeated by outcome, `ok` or a problem's code; `dropped` were
+not repeated, because it was busy or starting."""
+SHADOW_MS = "shoplens_shadow_milliseconds"
+"""Histogram, label `model`: milliseconds that embedding and search of the same searches took, `served` and `tried`."""
+SHADOW_EMPTY = "shoplens_shadow_empty"
+"""Counter, label `model`: of those, how many have no product in their main list, `served` and `tried`."""
+SHADOW_SHARED = "shoplens_shadow_shared"
+"""Histogram: part of the first ten products of the main list that both models show."""
 CAPACITY = "shoplens_capacity"
 """Gauge: searches per second that an ingress replica knows it can answer; 0 while it has not been busy."""
 
 STAGE_MS_BOUNDARIES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0)
+SHARED_BOUNDARIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 BATCH_BOUNDARIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 LOG_FILE = Path("logs/shoplens.log")

@@ -125,6 +125,10 @@ def _add_answers(routes: APIRouter, service: Service, session: Session) -> None:
         found = await service.backstage.why(photo, product_id, query)
         return _told(why_of(found, market, service.rules()))
 
+    @routes.get("/shadow")
+    async def shadow(_caller: Caller = session.admin) -> Response:
+        return _told({"model": service.fingerprint, "shadow": asdict(service.backstage.shadow())})
+
     @routes.get("/models")
     async def models(_caller: Caller = session.admin) -> Response:
         return _told([asdict(each) for each in await service.backstage.models()])

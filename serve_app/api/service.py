@@ -19,6 +19,7 @@ from serve_app.pictures import Picture, Width
 from serve_app.pipeline import Answer, Embedded, Query, Sighting, Stored
 from serve_app.repeats import Begun
 from serve_app.rules import Rules
+from serve_app.shadow import Shadow
 from serve_app.side_by_side import Candidate, Side
 from serve_app.why import Why
 
@@ -56,6 +57,10 @@ class Backstage(Protocol):
 
     async def models(self) -> list[Candidate]:
         """Return the models that can be compared, the running one first."""
+        ...
+
+    def shadow(self) -> Shadow:
+        """Return what this replica knows of the model that is tried."""
         ...
 
     async def compare(self, photo: bytes, model: str, query: Query) -> tuple[Side, ...]:

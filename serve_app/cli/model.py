@@ -39,6 +39,13 @@ RollOutOption = Annotated[
         help="Command that rolls a model out, {model} being its fingerprint; default: you are asked to do it."
     ),
 ]
+ShadowOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Command that makes the service try a model, {model} being its fingerprint, and `null` when that is over; "
+        "default: you are asked to do it."
+    ),
+]
 
 
 @app.command(name="list")
@@ -127,6 +134,19 @@ def promote(
     leave_one_view_out: ViewsOption = False,
     max_loss: LossOption = 0.02,
     metric: MetricOption = "R@1",
+    shadow_searches: Annotated[
+        int,
+        typer.Option(
+            help="Searches of shoppers that it repeats beside the model now before it is rolled out; 0: none.",
+            min=0,
+            max=100_000,
+        ),
+    ] = 0,
+    shadow_minutes: Annotated[float, typer.Option(help="Minutes that they may take.", min=1)] = 60.0,
+    shadow: ShadowOption = None,
+    admin_url: Annotated[
+        str | None, typer.Option(help="Where the service's /admin is reached; default: --url.")
+    ] = None,
     roll_out: RollOutOption = None,
     rounds: Annotated[int, typer.Option(help="Minutes that it is watched, a round each.", min=1, max=10_000)] = 30,
     max_slowdown: Annotated[float, typer.Option(help="How many times slower it may be.", min=1)] = 2.0,
@@ -134,18 +154,19 @@ def promote(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Take a model into service: gate → backfill → its own alias → roll-out → watch, and back by itself.
+    """Take a model into service: gate → backfill → its own alias → shadow → roll-out → watch, and back.
 
     Each step can be killed and run again by the same command. The old model's index stays as it was, and is written to.
 
         shoplens model promote spring photos.csv --url http://127.0.0.1:8000 --queries set.csv --canary canary.csv
     """
     from serve_app.cli.models import Questions
-    from serve_app.cli.promoting import Options
+    from serve_app.cli.promoting import Options, Shadowing
     from serve_app.cli.promoting import promote as run
 
     asked = Questions(gallery or manifest, tuple(queries or ()), leave_one_view_out, max_loss, metric)
-    options = Options(url, canary, roll_out, manifest, asked, rounds, max_slowdown, address)
+    shadowing = Shadowing(shadow_searches, shadow_minutes, shadow, admin_url)
+    options = Options(url, canary, roll_out, manifest, asked, rounds, max_slowdown, address, shadowing)
     run(load_config(config, data_dir=data_dir), model, options, console())
 
 
@@ -154,11 +175,13 @@ def rollback(
     url: UrlOption,
     canary: CanaryOption,
     roll_out: RollOutOption = None,
+    shadow: ShadowOption = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
     """Bring back the model that answered before the last promotion, or end one that is under way."""
-    from serve_app.cli.promoting import Options
+    from serve_app.cli.promoting import Options, Shadowing
     from serve_app.cli.promoting import rollback as run
 
-    run(load_config(config, data_dir=data_dir), Options(url, canary, roll_out), console())
+    options = Options(url, canary, roll_out, shadowing=Shadowing(command=shadow))
+    run(load_config(config, data_dir=data_dir), options, console())

@@ -23,6 +23,7 @@ from serve_app.evaluation.questions import read_labelled
 from serve_app.promotion.canary import TIMEOUT_S, Canary, Labelled
 from serve_app.promotion.gate import Gate
 from serve_app.promotion.record import Promotion, Records
+from serve_app.promotion.shadowed import Shadowed, ShadowReader
 from serve_app.promotion.steps import Patience, Promoter
 from serve_app.promotion.watch import Limits, Round
 from serve_app.weights.chosen import registry_of
@@ -30,6 +31,16 @@ from serve_app.weights.loader import embedder_files, fingerprint
 
 MOST_PHOTOS = 500
 """Of a canary set: asked every minute, they are to leave the service to its shoppers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowing:
+    """Say how many searches the new model repeats beside the old one, how that is begun, and where it is told of."""
+
+    searches: int = 0
+    minutes: float = 60.0
+    command: str | None = None
+    admin_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,7 @@ class Options:
     rounds: int = 30
     max_slowdown: float = 2.0
     address: str | None = None
+    shadowing: Shadowing = Shadowing()
 
 
 def promote(config: Config, named: str, options: Options, console: Console) -> None:
@@ -82,17 +94,28 @@ def _before(records: Records, canary: Canary) -> str:
 
 def _promoter(config: Config, records: Records, work: LiveWork, options: Options, console: Console) -> Promoter:
     max_loss = options.asked.max_loss if options.asked else Limits().max_loss
-    limits = Limits(rounds=options.rounds, max_loss=max_loss, max_slowdown=options.max_slowdown)
-    return Promoter(records, work, limits, Patience(), tell=lambda text: console.print(text, markup=False))
+    shadowing = options.shadowing
+    limits = Limits(
+        rounds=options.rounds,
+        max_loss=max_loss,
+        max_slowdown=options.max_slowdown,
+        shadow_searches=shadowing.searches,
+    )
+    patience = Patience(shadow_s=60 * shadowing.minutes)
+    return Promoter(records, work, limits, patience, tell=lambda text: console.print(text, markup=False))
 
 
 @contextmanager
 def _canary(config: Config, options: Options) -> Iterator[Canary]:
+    photos = labelled(config, options.canary)
+    with _client(options.url) as client:
+        yield Canary(photos, client)
+
+
+def _client(url: str) -> httpx.Client:
     key = os.environ.get("SHOPLENS_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    photos = labelled(config, options.canary)
-    with httpx.Client(base_url=options.url, headers=headers, timeout=TIMEOUT_S) as client:
-        yield Canary(photos, client)
+    return httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
 
 
 def labelled(config: Config, path: Path) -> list[Labelled]:
@@ -115,6 +138,7 @@ class LiveWork:
         self._options = options
         self._canary = canary
         self._console = console
+        self._shadow: ShadowReader | None = None
         self.canary_sha256 = canary.sha256
 
     def gate(self) -> Gate:
@@ -129,12 +153,29 @@ class LiveWork:
         config = with_model(self._config, after)
         return lifecycle.fill(config, manifest, self._console, address=self._options.address)
 
+    def shadow(self, model: str | None) -> None:
+        command = self._options.shadowing.command
+        if command is not None:
+            self._run(command, model or "null")
+        elif model is not None:
+            self._console.print(f"Now set `shadow.model: {model}` in the service; it is waited for.", markup=False)
+        else:
+            self._console.print("Its shadow is over: take `shadow.model` out of the service's settings.", markup=False)
+
+    def shadowed(self, model: str) -> Shadowed:
+        if self._shadow is None:
+            self._shadow = ShadowReader(_client(self._options.shadowing.admin_url or self._options.url))
+        return self._shadow.read(model)
+
     def roll_out(self, model: str) -> None:
         if self._options.roll_out is None:
             how = "embedder: {head: null, model: null}" if _is_own(model) else f"embedder.model: {model}"
             self._console.print(f"Now roll the service out with `{how}`; it is waited for.", markup=False)
             return
-        command = [part.replace("{model}", model) for part in shlex.split(self._options.roll_out)]
+        self._run(self._options.roll_out, model)
+
+    def _run(self, text: str, model: str) -> None:
+        command = [part.replace("{model}", model) for part in shlex.split(text)]
         self._console.print(f"$ {shlex.join(command)}", markup=False)
         ended = subprocess.run(command, check=False)  # noqa: S603 - the operator's own command
         if ended.returncode:

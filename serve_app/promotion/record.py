@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from serve_app.collection import STAMP
 from serve_app.errors import BadConfig
 from serve_app.folders import Folder
+from serve_app.promotion.shadowed import Shadowed
 from serve_app.promotion.watch import Round
 from serve_app.weights.registry import Fingerprint
 
@@ -22,6 +23,7 @@ class Step(StrEnum):
 
     GATE = "gate"
     FILL = "fill"
+    SHADOW = "shadow"
     BASELINE = "baseline"
     ROLL_OUT = "roll-out"
     WATCH = "watch"
@@ -47,6 +49,7 @@ class Promotion(BaseModel):
     step: Step = Step.GATE
     gate: dict[str, Any] | None = None
     collection: str | None = None
+    shadow: Shadowed | None = None
     canary: str = Field("", description="sha256 of the canary set: rounds of another one can't be compared")
     baseline: Round | None = None
     rounds: tuple[Round, ...] = ()

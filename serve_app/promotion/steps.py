@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from serve_app.errors import BadConfig, GateClosed, RolledBack, Unavailable
+from serve_app.promotion import shadowed
 from serve_app.promotion.gate import Gate, Verdict
 from serve_app.promotion.record import Promotion, Records, Step
+from serve_app.promotion.shadowed import Shadowed
 from serve_app.promotion.watch import Decision, Limits, Round, decide
 
 IN_A_ROW = 5
@@ -30,6 +33,14 @@ class Work(Protocol):
         """Let a verified index of the new model stand under its alias; return its collection."""
         ...
 
+    def shadow(self, model: str | None) -> None:
+        """Ask for a service that tries this model on shoppers' searches beside the one that answers; None: no model."""
+        ...
+
+    def shadowed(self, model: str) -> Shadowed:
+        """Return what is known of how this model does beside the one that answers."""
+        ...
+
     def roll_out(self, model: str) -> None:
         """Ask for a service with this model; what answers meanwhile goes on."""
         ...
@@ -45,10 +56,11 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Say how often is looked, and how long a roll-out may take."""
+    """Say how often is looked, and how long a roll-out, and a number of searches beside the old model, may take."""
 
     round_s: float = 60.0
     roll_out_s: float = 1800.0
+    shadow_s: float = 3600.0
 
 
 class Promoter:
@@ -78,6 +90,7 @@ class Promoter:
         steps = {
             Step.GATE: self._gate,
             Step.FILL: self._fill,
+            Step.SHADOW: self._shadow,
             Step.BASELINE: self._baseline,
             Step.ROLL_OUT: self._roll_out,
             Step.WATCH: self._watch,
@@ -94,7 +107,9 @@ class Promoter:
 
     def roll_back(self, promotion: Promotion, reason: str) -> Promotion:
         """Bring the model back that was there before; raises BadConfig where nothing was rolled out."""
-        if promotion.step in (Step.GATE, Step.FILL, Step.BASELINE, Step.REFUSED):
+        if promotion.step is Step.SHADOW:
+            self._work.shadow(None)
+        if promotion.step in (Step.GATE, Step.FILL, Step.SHADOW, Step.BASELINE, Step.REFUSED):
             return self._records.save(promotion.with_(step=Step.REFUSED, reason=promotion.reason or reason))
         if promotion.step is Step.ROLLED_BACK:
             raise BadConfig(f"{promotion.before} was brought back before: {promotion.reason}")
@@ -113,7 +128,35 @@ class Promoter:
         return promotion.with_(step=Step.FILL, gate=said)
 
     def _fill(self, promotion: Promotion) -> Promotion:
-        return promotion.with_(step=Step.BASELINE, collection=self._work.fill(promotion.after))
+        collection = self._work.fill(promotion.after)
+        step = Step.SHADOW if self._limits.shadow_searches else Step.BASELINE
+        return promotion.with_(step=step, collection=collection)
+
+    def _shadow(self, promotion: Promotion) -> Promotion:
+        wanted = self._limits.shadow_searches
+        self._work.shadow(promotion.after)
+        deadline_s = self._clock() + self._patience.shadow_s
+        told_s = -math.inf
+        while True:
+            found = self._work.shadowed(promotion.after)
+            watched = shadowed.decide(found, wanted, self._limits)
+            if watched.decision is not Decision.GO_ON or self._clock() - told_s >= self._patience.round_s:
+                self._tell(f"beside {promotion.before}: {_compared(found, wanted)}")
+                told_s = self._clock()
+            if watched.decision is not Decision.GO_ON:
+                break
+            if self._clock() > deadline_s:
+                minutes = self._patience.shadow_s / 60
+                raise Unavailable(
+                    f"{found.searches} of {wanted} searches were compared in {minutes:.0f} minutes; run the same "
+                    "command again to go on, with fewer --shadow-searches or a larger shadow.share, or "
+                    "`shoplens model rollback`"
+                )
+            self._sleep(POLL_S)
+        self._work.shadow(None)
+        if watched.decision is Decision.ROLL_BACK:
+            return promotion.with_(step=Step.REFUSED, shadow=found, reason=f"{promotion.after}: {watched.reason}")
+        return promotion.with_(step=Step.BASELINE, shadow=found)
 
     def _baseline(self, promotion: Promotion) -> Promotion:
         found = self._work.canary(promotion.before, self._clock())
@@ -179,4 +222,13 @@ def _words(found: Round) -> str:
     return (
         f"{right} of {len(found.marks)} right, {found.failed} failed, {found.empty} empty, "
         f"slowest tenth {found.slow_ms:.0f} ms" + (f", {found.others} by another model" if found.others else "")
+    )
+
+
+def _compared(found: Shadowed, wanted: int) -> str:
+    return (
+        f"{found.searches} of {wanted} searches, {found.failures} failed, "
+        f"{found.empty} empty (before: {found.empty_before}), "
+        f"slowest tenth {found.slow_ms:.0f} ms (before: {found.slow_before_ms:.0f} ms), "
+        f"{found.shared:.0%} of the first ten products the same, {found.dropped} not repeated"
     )

@@ -59,6 +59,8 @@ class Limits:
     max_empty: float = 0.02
     max_loss: float = 0.02
     max_slowdown: float = 2.0
+    shadow_searches: int = 0
+    """How many of the shoppers' searches it repeats before it is rolled out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from serve_app.calibration import Curve, read_curve
@@ -10,6 +11,8 @@ from serve_app.errors import BadConfig, BadWeights
 from serve_app.folders import Folder
 from serve_app.weights.loader import DETECTOR_SHA256, embedder_files, fingerprint
 from serve_app.weights.registry import FETCHED, MODELS, Registry
+
+log = logging.getLogger(__name__)
 
 
 def registry_of(config: Config) -> Registry:
@@ -48,6 +51,16 @@ def head_named(config: Config, wanted: str) -> Path | None:
 def model_of(config: Config) -> str:
     """Return the fingerprint of the embedder that the settings name; raises BadWeights."""
     return fingerprint(embedder_files(head_of(config)))
+
+
+def curve_if_any(config: Config, model: str) -> Curve | None:
+    """Return the curve of a registered model's entry; None where there is none that can be read."""
+    try:
+        found = registry_of(config).calibration(model)
+    except (BadConfig, BadWeights) as error:
+        log.warning("no curve", extra={"model": model, "cause": error.message})
+        return None
+    return found.bare() if found is not None else None
 
 
 def curve_of(config: Config, model: str) -> Curve | None:

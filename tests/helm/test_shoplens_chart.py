@@ -342,6 +342,11 @@ def test_values_that_contradict_each_other_are_refused_with_the_fix(values: tupl
         render("cpu", *values)
 
 
+def test_model_that_is_tried_needs_room_on_the_gpus() -> None:
+    with pytest.raises(Refused, match=re.escape("take 1.2 GPUs of 1: raise gpuWorkers.maxReplicas")):
+        render("team", "config.shadow.model=ba9876543210")
+
+
 def test_every_value_has_a_sentence_in_the_table() -> None:
     source = (CHART / "values.yaml").read_text()
     assert (

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from scripts import chart_settings
-from serve_app.app import serve_document
+from serve_app.app import serve_document, stage_configs
 from serve_app.config import Config, load_config
 from serve_app.ray_environment import CLUSTER
 from tests.helm.conftest import Document
@@ -61,6 +61,19 @@ def test_the_file_of_settings_that_jobs_read_says_the_same(shape: str, tmp_path:
     assert load_config(path) == config_of(shape)
 
 
+def test_model_that_is_tried_changes_what_restarts_nothing_alone() -> None:
+    room = ("gpuWorkers.maxReplicas=2",)
+    off, on = (
+        yaml.safe_load(rayservice("team", *given)["spec"]["serveConfigV2"])["applications"][0]
+        for given in (room, ("config.shadow.model=ba9876543210", *room))
+    )
+    assert off["args"] == on["args"]
+    shadow, without = on["deployments"][-1], off["deployments"][-1]
+    assert (shadow["user_config"], shadow["autoscaling_config"]["min_replicas"]) == ({"model": "ba9876543210"}, 1)
+    assert (without["user_config"], without["autoscaling_config"]["initial_replicas"]) == ({"model": None}, 0)
+    assert [each["name"] for each in on["deployments"]] == list(stage_configs(Config()))
+
+
 def test_a_setting_that_is_false_zero_or_empty_wins_over_its_default() -> None:
     zero = ("config.degradation.no_detector=false", "config.fetch.max_redirects=0", "config.fetch.allow_hosts=[]")
     document = yaml.safe_load(rayservice("cpu", *zero)["spec"]["serveConfigV2"])
@@ -113,4 +126,4 @@ def test_ingress_and_searcher_keep_off_gpus() -> None:
         each["name"]: each["ray_actor_options"]["label_selector"]["shoplens-group"]
         for each in document["applications"][0]["deployments"]
     }
-    assert placed == {"Ingress": "cpu", "Searcher": "cpu", "Detector": "gpu", "Embedder": "gpu"}
+    assert placed == {"Ingress": "cpu", "Searcher": "cpu", "Detector": "gpu", "Embedder": "gpu", "Shadow": "gpu"}

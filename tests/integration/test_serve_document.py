@@ -77,7 +77,27 @@ def test_how_stages_scale_stands_where_a_change_restarts_nothing(config):
     assert before["args"] == after["args"]
     options = {deployment["name"]: deployment for deployment in after["deployments"]}
     assert options["Embedder"]["autoscaling_config"]["max_replicas"] == 9
-    assert options["Ingress"]["user_config"]["Embedder"] == {"min_replicas": 0, "max_replicas": 9}
+    assert options["Ingress"]["user_config"]["bounds"]["Embedder"] == {"min_replicas": 0, "max_replicas": 9}
+
+
+def test_model_that_is_tried_stands_where_a_change_restarts_nothing(config):
+    shadow = config.shadow.model_copy(update={"model": "ba9876543210", "share": 0.5})
+    before, after = (
+        serve_document(given)["applications"][0] for given in (config, config.model_copy(update={"shadow": shadow}))
+    )
+    assert before["args"] == after["args"]
+    shadows = [next(each for each in made["deployments"] if each["name"] == "Shadow") for made in (before, after)]
+    assert [each["user_config"]["model"] for each in shadows] == [None, "ba9876543210"]
+    scaling = [each["autoscaling_config"] for each in shadows]
+    assert [(each["min_replicas"], each["initial_replicas"], each["max_replicas"]) for each in scaling] == [
+        (0, 0, 1),
+        (1, 1, 1),
+    ]
+    (embedder,) = [each for each in after["deployments"] if each["name"] == "Embedder"]
+    assert shadows[1]["ray_actor_options"] == embedder["ray_actor_options"]
+    assert after["deployments"][0]["user_config"]["shadow"] == {
+        "model": "ba9876543210", "share": 0.5, "max_at_once": 2,
+    }  # fmt: skip
 
 
 def test_where_stages_run_stands_where_a_change_restarts_nothing(config):

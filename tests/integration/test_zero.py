@@ -15,11 +15,13 @@ TO_ZERO = {
     for stage in STAGES
     for name, value in (("MIN_REPLICAS", "0"), ("DOWNSCALE_TO_ZERO_DELAY_S", "4"), ("DOWNSCALE_DELAY_S", "2"))
 }
+TRIED = {"SHADOW__MODEL": "ba9876543210", "SHADOW__SHARE": "1"}
+"""A model that no registry has."""
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory, weights, radios):
-    with Service(tmp_path_factory.mktemp("zero"), weights, **TO_ZERO, INGRESS__MAX_IN_FLIGHT="64") as running:
+    with Service(tmp_path_factory.mktemp("zero"), weights, **TO_ZERO, **TRIED, INGRESS__MAX_IN_FLIGHT="64") as running:
         running.shoplens("import", str(radios.folder))
         wait_until(lambda: ready(running), timeout_s=180, what="readiness")
         yield running
@@ -55,3 +57,13 @@ def test_everyone_who_searches_at_zero_is_answered(service, radios):
 def test_stages_that_have_worked_go_to_zero_again(service, radios):
     assert service.search(radios.images[0]).status_code == 200
     wait_until(lambda: replicas(service) == 0, timeout_s=90, what="the last replica's end")
+
+
+def test_model_that_can_not_be_loaded_fails_in_the_shadow_alone(service, radios):
+    def failed() -> list[dict]:
+        assert service.search(radios.images[0]).status_code == 200
+        return httpx.get(f"{service.url}/admin/shadow").json()["shadow"]["outcomes"]
+
+    outcomes = wait_until(failed, timeout_s=90, what="a search in the shadow")
+    assert {each["code"] for each in outcomes} == {"stage_unavailable"}
+    assert ready(service)

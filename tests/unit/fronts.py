@@ -74,6 +74,10 @@ class StagesHere:
     async def embed_as(self, model, crops, terms=PATIENT):
         return Embedded((await self.embedder.embed(crops, terms)).embeddings, model)
 
+    async def embed_in_shadow(self, model, crops, terms=PATIENT):
+        self.asked.append("shadow")
+        return Embedded((await self.embedder.embed(crops, terms)).embeddings, model)
+
     async def search(self, embedded, k, wanted=None, strong=False, terms=PATIENT):
         self.asked.append("search")
         self.before_search()
@@ -103,12 +107,19 @@ class Tally:
     def __init__(self) -> None:
         self.codes: list[str] = []
         self.known: list[bool] = []
+        self.codes_in_shadow: list[str] = []
 
     def ended(self, code, timings_ms, degraded):
         self.codes.append(code)
 
     def looked_up(self, known):
         self.known.append(known)
+
+    def repeated(self, outcome):
+        self.codes_in_shadow.append(outcome.code)
+
+    def not_repeated(self):
+        self.codes_in_shadow.append("dropped")
 
     def stands(self, in_work, capacity):
         pass

@@ -16,6 +16,7 @@ from serve_app.keys import Role, new_key
 from serve_app.pictures import Picture
 from serve_app.pipeline import ProductList
 from serve_app.rules import Action, Rule
+from serve_app.shadow import Shadow
 from serve_app.side_by_side import Candidate, Side
 from serve_app.why import Place, Reason, Why
 from tests.unit.builders import curve, hit
@@ -55,6 +56,9 @@ class FakeBackstage:
             Candidate(OTHER, "spring", "products_1_x", running=False),
         ]
 
+    def shadow(self):
+        return Shadow(OTHER, "a")
+
     async def compare(self, photo, model, query):
         self.asked = (photo, model, query)
         if model != OTHER:
@@ -93,7 +97,7 @@ def token() -> str:
     return ask("/session").json()["csrf"]
 
 
-ANSWERS = ("session", "overview", "models", "searches", "imports", "imports/20261125T000000Z", "images/i7")
+ANSWERS = ("session", "overview", "shadow", "models", "searches", "imports", "imports/20261125T000000Z", "images/i7")
 
 
 def test_key_becomes_a_cookie_that_no_script_reads_and_no_other_path_gets():

@@ -101,7 +101,7 @@ http://{{ include "shoplens.name" (dict "root" . "suffix" "lite") }}:19530
 {{- include "shoplens.over" (dict "under" $under "over" $values.config) -}}
 {{- end -}}
 
-{{/* One deployment of Ray Serve, as serve_app.app makes it. Takes (dict "name" NAME "stage" SETTINGS "user" ANY). */}}
+{{/* One deployment of Ray Serve, as serve_app.app makes it. Takes (dict "name" NAME "stage" SETTINGS "user" ANY "fewest" INT): it starts with 1 replica at least, unless `fewest` is less. */}}
 {{- define "shoplens.deployment" -}}
 {{- $stage := .stage -}}
 {{- $scaling := $stage.scaling -}}
@@ -120,7 +120,7 @@ http://{{ include "shoplens.name" (dict "root" . "suffix" "lite") }}:19530
   {{- end }}
   autoscaling_config:
     min_replicas: {{ $scaling.min_replicas }}
-    initial_replicas: {{ max 1 $scaling.min_replicas }}
+    initial_replicas: {{ max (dig "fewest" 1 .) $scaling.min_replicas }}
     max_replicas: {{ $scaling.max_replicas }}
     policy:
       policy_function: serve_app.scaling:StagePolicy
@@ -139,7 +139,7 @@ http://{{ include "shoplens.name" (dict "root" . "suffix" "lite") }}:19530
 {{- define "shoplens.serveConfig" -}}
 {{- $settings := include "shoplens.settings" . | fromJson -}}
 {{- $http := $settings.http -}}
-{{- $args := omit (deepCopy $settings) "tracing" -}}
+{{- $args := omit (deepCopy $settings) "tracing" "shadow" -}}
 {{- $_ := set $args "http" (omit $http "request_timeout_s") -}}
 {{- $stage := list "num_cpus" "num_gpus" "max_ongoing_requests" "max_queued_requests" "scaling" "health_check_period_s" "health_check_timeout_s" "graceful_shutdown_timeout_s" "label_selector" "max_replicas_per_node" -}}
 {{- range $name := list "ingress" "detector" "embedder" "searcher" -}}
@@ -174,10 +174,13 @@ applications:
     args:
       {{- toYaml $args | nindent 6 }}
     deployments:
-      {{- include "shoplens.deployment" (dict "name" "Ingress" "stage" $settings.ingress "user" $bounds) | nindent 6 }}
+      {{- include "shoplens.deployment" (dict "name" "Ingress" "stage" $settings.ingress "user" (dict "bounds" $bounds "shadow" $settings.shadow)) | nindent 6 }}
       {{- include "shoplens.deployment" (dict "name" "Detector" "stage" $settings.detector) | nindent 6 }}
       {{- include "shoplens.deployment" (dict "name" "Embedder" "stage" $settings.embedder) | nindent 6 }}
       {{- include "shoplens.deployment" (dict "name" "Searcher" "stage" $settings.searcher "user" $settings.searcher.params) | nindent 6 }}
+      {{- $tries := dict "scaling" (dict "min_replicas" (ternary 0 1 (empty $settings.shadow.model)) "max_replicas" 1) }}
+      {{- $shadow := include "shoplens.over" (dict "under" $settings.embedder "over" $tries) | fromJson }}
+      {{- include "shoplens.deployment" (dict "name" "Shadow" "stage" $shadow "user" (dict "model" $settings.shadow.model) "fewest" 0) | nindent 6 }}
 {{- end -}}
 
 {{/*
