@@ -36,8 +36,9 @@ from serve_app.weights.loader import embedder_files, fingerprint
 
 KILLS, QUICK_KILLS = 20, 3
 QUICK_IMAGES = 96
-REACHED = 0.9
-"""Part of the images that is acknowledged however often it is killed: some are stored before, and unchanged after."""
+REACHED = 0.6
+"""Part of the images that kills are dealt out over. Not all are ever acknowledged, since some are stored before a kill
+and unchanged after it, and a kill that is due while its victim is away comes later."""
 MOST_STARTS = 100
 """An import that is not done after so many is given up."""
 AWAY_S = 2.0
