@@ -93,7 +93,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Photo:
         file.load()
     except _NO_PHOTO as error:
         raise Truncated(DAMAGED) from error
-    pixels: Pixels = np.asarray(_opaque_srgb(_reduce(_eight_bits(file))))
+    pixels = _pixels(_eight_bits(file))
     if turn in _TURNS:
         pixels = _TURNS[turn](pixels)
     return Photo(pixels, width, height)
@@ -223,22 +223,34 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def _reduce(image: Image.Image) -> Image.Image:
-    """Return the image with its long side within the working photo's.
+def _pixels(image: Image.Image) -> Pixels:
+    if image.mode == "RGB" and "icc_profile" not in image.info:
+        return _scaled(image)
+    return np.asarray(_opaque_srgb(_reduced(image)))
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    if max(image.size) <= WORKING_SIDE_PX:
+        return image
+    # The colour of what is transparent stays out.
+    flat = image.convert("RGBa") if image.mode == "RGBA" else image
+    pixels = _scaled(flat)
+    reduced = Image.frombuffer(flat.mode, pixels.shape[1::-1], pixels, "raw", flat.mode, 0, 1)
+    reduced.info = image.info
+    return reduced.convert("RGBA") if image.mode == "RGBA" else reduced
+
+
+def _scaled(image: Image.Image) -> Pixels:
+    """Return the image's pixels, with its long side within the working photo's.
 
     Whole blocks of pixels are averaged until less than half is left to go, where one linear step misses no pixel; a
     bicubic filter takes as long as the decoder does.
     """
-    size, blocks = _draft_size(image.size), max(image.size) // WORKING_SIDE_PX
-    if size == image.size:
-        return image
-    flat = image.reduce(blocks) if blocks > 1 else image
-    if image.mode == "RGBA":
-        flat = flat.convert("RGBa")  # The colour of what is transparent stays out.
-    pixels = cv2.resize(np.asarray(flat), size, interpolation=cv2.INTER_LINEAR)
-    reduced = Image.frombuffer(flat.mode, size, pixels, "raw", flat.mode, 0, 1)
-    reduced.info = image.info
-    return reduced.convert("RGBA") if image.mode == "RGBA" else reduced
+    blocks = max(image.size) // WORKING_SIDE_PX
+    pixels: Pixels = np.asarray(image.reduce(blocks) if blocks > 1 else image)
+    if max(image.size) <= WORKING_SIDE_PX:
+        return pixels
+    return np.asarray(cv2.resize(pixels, _draft_size(image.size), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _opaque_srgb(image: Image.Image) -> Image.Image:
