@@ -37,7 +37,7 @@ from scripts.synthetic import clustered, exact, queries_near
 from serve_app.catalogue.embedding import Embedded
 from serve_app.catalogue.manifest import Entry
 from serve_app.catalogue.plan import EmbeddedView, Planned
-from serve_app.catalogue.recording import record
+from serve_app.catalogue.recording import Recorder
 from serve_app.collection import alias
 from serve_app.config import ImportConfig, MilvusConfig
 from serve_app.domain import WHOLE_BOX, Detection, Embeddings, View
@@ -251,11 +251,11 @@ async def _import(server: MilvusStandalone, options: ImportConfig, file: Path, f
 def _write(uri: str, file: Path, first: int, last: int, images_at_once: int, writes_at_once: int) -> None:
     """Write rows as the writers of an import do, and print how many were acknowledged, again and again."""
     vectors = np.load(file, mmap_mode="r")
-    writer = MilvusWriter(connect(CONFIG, uri), alias(CATALOGUE, FINGERPRINT), CONFIG)
+    recorder = Recorder(MilvusWriter(connect(CONFIG, uri), alias(CATALOGUE, FINGERPRINT), CONFIG))
 
     def portion(start: int) -> int:
         numbers = range(start, min(start + images_at_once, last))
-        outcomes, _ = record(writer, [_image(number, np.array(vectors[number])) for number in numbers])
+        outcomes, _ = recorder.record([_image(number, np.array(vectors[number])) for number in numbers])
         return len(outcomes)
 
     done = 0

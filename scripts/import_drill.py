@@ -204,6 +204,8 @@ def _compare(report: Report, undisturbed: _Shop, killed: _Shop) -> None:
     both = expected.keys() & found.keys()
     differ = sum(_is_other(expected[key], found[key]) for key in both)
     pictures = _pictures(expected.values()) ^ _pictures(found.values())
+    for group in sorted(map(sorted, pictures)):
+        print(f"marked otherwise: {', '.join(group)}", flush=True)
     report.rows.append({"index": "undisturbed", "rows": len(expected)})
     report.rows.append({"index": "killed", "rows": len(found)})
     report.goals += [

@@ -38,7 +38,7 @@ from serve_app.catalogue.importer import Step
 from serve_app.catalogue.manifest import Entry, Problem, read
 from serve_app.catalogue.preparing import Preparer
 from serve_app.catalogue.reading import ImageReader
-from serve_app.catalogue.recording import record
+from serve_app.catalogue.recording import Recorder
 from serve_app.catalogue.report import Outcome, Status
 from serve_app.config import Config, MilvusConfig
 from serve_app.errors import ShoplensError, StageUnavailable
@@ -340,11 +340,11 @@ class _Embed(_Stage):
 
 class _Record(_Stage):
     def __init__(self, config: Config, target: Target) -> None:
-        self._index = target.writer(config)
+        self._recorder = Recorder(target.writer(config))
 
     def _run(self, row: Row) -> Iterator[Row]:
         if row[IMAGES]:
-            outcomes, seconds = record(self._index, pickle.loads(row[IMAGES]))  # noqa: S301 - of the stage before
+            outcomes, seconds = self._recorder.record(pickle.loads(row[IMAGES]))  # noqa: S301 - of the stage before
             row = row | {
                 OUTCOMES: json.dumps(json.loads(row[OUTCOMES]) + [asdict(outcome) for outcome in outcomes]),
                 IMAGES: b"",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from serve_app.catalogue.embedding import Models, embed
 from serve_app.catalogue.manifest import Entry, Problem
 from serve_app.catalogue.preparing import Preparer
-from serve_app.catalogue.recording import RecordingIndex, record
+from serve_app.catalogue.recording import Recorder, RecordingIndex
 from serve_app.catalogue.report import Outcome
 from serve_app.config import Config
 
@@ -31,7 +31,7 @@ class Importer:
     def __init__(self, config: Config, preparer: Preparer, index: RecordingIndex, load: Callable[[], Models]) -> None:
         self._config = config
         self._preparer = preparer
-        self._index = index
+        self._recorder = Recorder(index)
         self._load = load
         self._models: Models | None = None
 
@@ -46,6 +46,6 @@ class Importer:
             if prepared.images:
                 models = self._models = self._models or self._load()
                 embedded, spent = embed(models, prepared.images, self._config)
-                outcomes, written = record(self._index, embedded)
+                outcomes, written = self._recorder.record(embedded)
                 step = Step(step.outcomes + outcomes, step.seconds | spent | written)
             yield step

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,17 +32,74 @@ class RecordingIndex(Protocol):
     def write(self, rows: Sequence[Row]) -> None: ...
 
 
-def record(index: RecordingIndex, images: Sequence[Embedded]) -> tuple[list[Outcome], dict[str, float]]:
-    """Write images; return what became of them once Milvus has them, and the seconds of each part of the work.
+class Recorder:
+    """Write images from any number of threads.
 
-    Raises MilvusUnavailable and DeadlineExceeded; the images may then be written again.
+    Those that threads write at the same moment are in no index yet, but a picture among them is marked all the same.
     """
-    start_s = time.monotonic()
-    marked = _marked(index, images)
-    looked_s = time.monotonic()
-    index.write([row for image, planned in zip(images, marked, strict=True) for row in planned.rows(image.views)])
-    outcomes = [_outcome(image, planned) for image, planned in zip(images, marked, strict=True)]
-    return outcomes, {"duplicates": looked_s - start_s, "write": time.monotonic() - looked_s}
+
+    def __init__(self, index: RecordingIndex) -> None:
+        self._index = index
+        self._lock = Lock()
+        self._under_way: list[_Batch] = []
+
+    def record(self, images: Sequence[Embedded]) -> tuple[list[Outcome], dict[str, float]]:
+        """Write images; return what became of them once Milvus has them, and the seconds of each part of the work.
+
+        Raises MilvusUnavailable and DeadlineExceeded; the images may then be written again.
+        """
+        start_s = time.monotonic()
+        batch = _Batch([image.views[View.WHOLE].vector for image in images])
+        with self._lock:
+            earlier = tuple(self._under_way)
+            self._under_way.append(batch)
+        try:
+            marked = self._marked(images, batch, earlier)
+            looked_s = time.monotonic()
+            self._index.write(
+                [row for image, each in zip(images, marked, strict=True) for row in each.rows(image.views)]
+            )
+        finally:
+            with self._lock:
+                self._under_way.remove(batch)
+            batch.marked.cancel()
+        outcomes = [_outcome(image, planned) for image, planned in zip(images, marked, strict=True)]
+        return outcomes, {"duplicates": looked_s - start_s, "write": time.monotonic() - looked_s}
+
+    def _marked(self, images: Sequence[Embedded], batch: _Batch, earlier: Sequence[_Batch]) -> list[Planned]:
+        """Return what is planned, with the image that shows the same picture and was there before."""
+        near = self._index.nearest(batch.vectors, NEAREST)
+        before = [picture for each in earlier for picture in each.pictures()]
+        marked: list[Planned] = []
+        for image, vector, rows in zip(images, batch.vectors, near, strict=True):
+            pictures = [
+                _Picture(row["image_id"], row["phash"], row["duplicate_of"], row["score"])
+                for row in rows
+                if row["view"] == View.WHOLE
+            ]
+            others = [*before, *zip(marked, batch.vectors, strict=False)]
+            pictures += [
+                _Picture(each.entry.image_id, each.phash, each.duplicate_of, float(vector @ other))
+                for each, other in others
+            ]
+            marked.append(replace(image.planned, duplicate_of=_first(image.planned, pictures)))
+        batch.marked.set_result(marked)
+        return marked
+
+
+class _Batch:
+    """Hold what a thread writes; those who come later wait until it is marked."""
+
+    def __init__(self, vectors: Sequence[npt.NDArray[np.float32]]) -> None:
+        self.vectors = vectors
+        self.marked: Future[list[Planned]] = Future()
+
+    def pictures(self) -> list[tuple[Planned, npt.NDArray[np.float32]]]:
+        """Return its images with their vectors, none where it failed."""
+        try:
+            return list(zip(self.marked.result(), self.vectors, strict=True))
+        except CancelledError:
+            return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +110,6 @@ class _Picture:
     phash: str
     duplicate_of: str
     score: float
-
-
-def _marked(index: RecordingIndex, images: Sequence[Embedded]) -> list[Planned]:
-    """Return what is planned, with the image that shows the same picture and was there before."""
-    vectors = [image.views[View.WHOLE].vector for image in images]
-    near = index.nearest(vectors, NEAREST)
-    marked: list[Planned] = []
-    for image, vector, rows in zip(images, vectors, near, strict=True):
-        pictures = [
-            _Picture(row["image_id"], row["phash"], row["duplicate_of"], row["score"])
-            for row in rows
-            if row["view"] == View.WHOLE
-        ]
-        pictures += [
-            _Picture(each.entry.image_id, each.phash, each.duplicate_of, float(vector @ other))
-            for each, other in zip(marked, vectors, strict=False)
-        ]
-        marked.append(replace(image.planned, duplicate_of=_first(image.planned, pictures)))
-    return marked
 
 
 def _first(planned: Planned, pictures: Sequence[_Picture]) -> str:

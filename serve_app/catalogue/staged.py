@@ -12,7 +12,7 @@ from serve_app.catalogue.embedding import Embedded
 from serve_app.catalogue.manifest import Entry
 from serve_app.catalogue.plan import EmbeddedView
 from serve_app.catalogue.preparing import check_size
-from serve_app.catalogue.recording import RecordingIndex, record
+from serve_app.catalogue.recording import Recorder, RecordingIndex
 from serve_app.catalogue.report import Outcome
 from serve_app.config import Config
 from serve_app.domain import PATIENT, Crops, Embeddings, Terms
@@ -82,7 +82,7 @@ class StagedImporter:
     ) -> None:
         self._config = config
         self._comparer = comparer
-        self._index = index
+        self._recorder = Recorder(index)
         self._models = models
         self._fingerprint = fingerprint
 
@@ -107,7 +107,7 @@ class StagedImporter:
                 embedded.append(self._embedded(due, seen))
             except ShoplensError as error:
                 outcomes.append(problem_of(due.planned.entry, error.code, error.message))
-        return outcomes + (record(self._index, embedded)[0] if embedded else [])
+        return outcomes + (self._recorder.record(embedded)[0] if embedded else [])
 
     def _embedded(self, due: Due, seen: Seen | ShoplensError) -> Embedded:
         if isinstance(seen, ShoplensError):

@@ -11,7 +11,7 @@ from serve_app.catalogue import embedding
 from serve_app.catalogue.comparing import Event
 from serve_app.catalogue.preparing import Preparer
 from serve_app.catalogue.reading import ImageReader
-from serve_app.catalogue.recording import record
+from serve_app.catalogue.recording import Recorder
 from serve_app.config import Config
 from serve_app.domain import Source
 from serve_app.errors import BadInput
@@ -48,6 +48,7 @@ class Unusable:
 def shelve(gallery: Gallery, models: Models, config: Config, told: Told) -> tuple[MemoryIndex, list[Unusable]]:
     """Make the index of a gallery as an import makes it, and tell what could not be used."""
     index = MemoryIndex()
+    recorder = Recorder(index)
     unusable: list[Unusable] = []
     detector = models.detector if config.importing.views != "whole" else None
     preparer = Preparer(config, ImageReader(config, gallery.base), index, Event(at_ms=0))
@@ -58,7 +59,7 @@ def shelve(gallery: Gallery, models: Models, config: Config, told: Told) -> tupl
                 unusable += [Unusable(each.image, each.reason) for each in prepared.outcomes if each.code]
                 if prepared.images:
                     embedded, _ = embedding.embed(embedding.Models(detector, models.embedder), prepared.images, config)
-                    record(index, embedded)
+                    recorder.record(embedded)
                 told(len(prepared.images) + len(prepared.outcomes))
     finally:
         preparer.close()
