@@ -79,6 +79,12 @@ def read_luma(folder: Path) -> Luma:
     return Luma(photos, _folds([row["style"] for row in rows]), np.array(sorted(main.values())), np.array(queries))
 
 
+def luma_categories(folder: Path) -> Names:
+    """Return each photo's whole category path, in the order of `read_luma`."""
+    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        return np.array([row["category"] for row in csv.DictReader(file)])
+
+
 def read_clothing(folder: Path) -> Photos:
     """Find the photos, in an order that is none, so that the first ones are like all."""
     files = sorted(folder.rglob("*.jpg"), key=lambda path: _hash(path.name))

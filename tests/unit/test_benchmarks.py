@@ -9,6 +9,7 @@ from PIL import ExifTags, Image
 from scripts import synthetic
 from scripts.bench_import import Watched
 from scripts.bench_phones import Matches, matched
+from scripts.bench_routing import routed
 from scripts.phone_crops import phone_crop
 from scripts.phone_runtimes import suppressed
 from serve_app.domain import Box
@@ -87,3 +88,17 @@ def test_phone_cuts_the_upright_photo_at_its_full_size():
     assert (crop.format, crop.size) == ("JPEG", (200, 200))
     assert crop.getpixel((100, 150))[0] > 200 > 60 > crop.getpixel((100, 150))[1]
     assert not crop.getexif()
+
+
+def test_category_that_the_nearest_agree_on_goes_first():
+    scores = np.array([[0.9, 0.8, 0.7, 0.6]], np.float32)
+    last = np.array([[False, False, False, True]])
+    categories, own = np.array(["shoes", "bags", "shoes", "shoes"]), np.array(["shoes"])
+    plain = routed(scores, last, categories, own, voters=1, sure=2.0)
+    assert (plain.ranks.tolist(), plain.sure.tolist()) == ([4], [False])
+    sent = routed(scores, last, categories, own, voters=3, sure=0.6)
+    assert (sent.ranks.tolist(), sent.sure.tolist(), sent.right.tolist()) == ([3], [True], [True])
+    unsure = routed(scores, last, categories, own, voters=3, sure=0.7)
+    assert (unsure.ranks.tolist(), unsure.sure.tolist()) == ([4], [False])
+    wrong = routed(scores, np.array([[False, True, False, False]]), categories, np.array(["bags"]), voters=3, sure=0.6)
+    assert (wrong.ranks.tolist(), wrong.right.tolist()) == ([4], [False])
