@@ -11,6 +11,13 @@ from serve_app.milvus.local import LocalMilvus
 from tests.contract.engines import CONFIG, SHARDED, Engine, Index
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if {"cluster", "milvus_cluster"} & {*getattr(item, "fixturenames", ()), *map(str, chosen)}:
+            item.add_marker("milvus_cluster")
+
+
 @pytest.fixture(scope="package")
 def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with LocalMilvus(tmp_path_factory.mktemp("lite")) as uri:
