@@ -101,19 +101,19 @@ async def run(arguments: argparse.Namespace, workdir: Path, console: Console) ->
     )
     with console.status("starting Milvus …") as status, MilvusStandalone(workdir) as server:
         status.update(f"filling {rows:,} rows …")
-        await asyncio.to_thread(_fill, connect(config, server.uri), config, vectors)
+        await asyncio.to_thread(fill, connect(config, server.uri), config, vectors)
         status.update("building FAISS's index …")
         index = await asyncio.to_thread(_faiss, vectors, config, params)
         searcher = MilvusSearcher([server.uri], config, alias(CATALOGUE, FINGERPRINT), params)
         async with async_client(config, server.uri) as client:
             sides = {
                 "bare pymilvus": _bare(client, params),
-                "Shoplens": _ours(searcher),
+                "Shoplens": by_searcher(searcher),
                 "FAISS HNSW": _in_process(index),
             }
             status.update("measuring …")
             for name, ask in sides.items():
-                report.rows.append({"side": name, "recall@10": await _recall(ask, queries, nearest)})
+                report.rows.append({"side": name, "recall@10": await measured_recall(ask, queries, nearest)})
             overhead_ms = await _overhead(sides, queries, 500 if arguments.quick else 3_000, report)
             await _throughput(sides, queries, rounds, seconds, report)
         await searcher.close()
@@ -152,11 +152,12 @@ def _rows(vectors: Embeddings) -> Iterator[Row]:
         yield make_row(str(number), vector, number)
 
 
-def _fill(client: MilvusClient, config: MilvusConfig, vectors: Embeddings) -> None:
+def fill(client: MilvusClient, config: MilvusConfig, vectors: Embeddings, first: int = 0) -> None:
+    """Write all rows from the first on, wait until they are indexed, and close the client; raises TimeoutError."""
     indexing.ensure(client, config, CATALOGUE, FINGERPRINT, datetime.now(UTC))
     name = alias(CATALOGUE, FINGERPRINT)
     writer = MilvusWriter(client, name, config)
-    rows = _rows(vectors)
+    rows = itertools.islice(_rows(vectors), first, None)
     while chunk := list(itertools.islice(rows, WRITE_ROWS)):
         writer.write(chunk)
     writer.flush()
@@ -188,7 +189,7 @@ def _bare(client: AsyncMilvusClient, params: SearchParams) -> Ask:
     return ask
 
 
-def _ours(searcher: MilvusSearcher) -> Ask:
+def by_searcher(searcher: MilvusSearcher) -> Ask:
     async def ask(query: Any) -> list[str]:
         return [hit.image_id for hit in (await searcher.search(query[None], K)).hits[0]]
 
@@ -202,7 +203,7 @@ def _in_process(index: Any) -> Ask:
     return ask
 
 
-async def _recall(ask: Ask, queries: Embeddings, nearest: Sequence[set[int]]) -> float:
+async def measured_recall(ask: Ask, queries: Embeddings, nearest: Sequence[set[int]]) -> float:
     shares = [
         len({int(found) for found in await ask(query)} & best) / K for query, best in zip(queries, nearest, strict=True)
     ]
@@ -232,7 +233,7 @@ async def _throughput(sides: dict[str, Ask], queries: Embeddings, rounds: int, s
         rates: dict[str, list[float]] = {name: [] for name in sides}
         for turn in range(rounds):
             for name in list(sides) if turn % 2 else list(sides)[::-1]:
-                rates[name].append(await _rate(sides[name], queries, at_once, seconds))
+                rates[name].append(await measured_rate(sides[name], queries, at_once, seconds))
         for name, found in rates.items():
             median, spread = median_and_spread(found)
             report.rows.append({"throughput": name, "in flight": at_once, "searches/s": median, "spread": spread})
@@ -242,7 +243,7 @@ async def _throughput(sides: dict[str, Ask], queries: Embeddings, rounds: int, s
         )
 
 
-async def _rate(ask: Ask, queries: Embeddings, at_once: int, seconds: float) -> float:
+async def measured_rate(ask: Ask, queries: Embeddings, at_once: int, seconds: float) -> float:
     started_s = time.monotonic()
     answered = 0
 
