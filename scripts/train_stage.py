@@ -56,10 +56,10 @@ def main() -> int:
     of_luma, of_clothing, of_radios = shown(cache.third_stage, luma, clothing, radios, count, arguments.seed)
     trial = Trial(arguments.work, features, Maps(of_luma, of_clothing, of_radios[0]), recipe, arguments.seed, console)
     started = time.monotonic()
-    styles = folds(luma, clothing)[: arguments.folds]
+    styles = folds(luma, features.clothing)[: arguments.folds]
     found = trial.found(UNSEEN_STYLES, styles, cache.backbone.net.stages[-1])
     if not arguments.only_folds:
-        others = trial.found(UNSEEN_CATEGORIES, categories(luma, clothing), cache.backbone.net.stages[-1])
+        others = trial.found(UNSEEN_CATEGORIES, categories(luma, features.clothing), cache.backbone.net.stages[-1])
         found = {name: sets | others[name] for name, sets in found.items()}
     console.print(f"trained and measured in {time.monotonic() - started:.0f} s")
     report.rows += rows(found)
