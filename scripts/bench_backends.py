@@ -23,7 +23,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
+from scripts.backend_recall import recall_rows
 from scripts.measuring import EXIT_COULD_NOT_RUN, Goal, Report, cores, median_and_spread
+from scripts.training_photos import read_luma, read_radios
 from serve_app.backbone import FeatureNetwork
 from serve_app.compiling import Made, Reference, check_wanted, compile_network
 from serve_app.config import Config, Stage, load_config
@@ -73,7 +75,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             report = run(arguments, arguments.data_dir or Path(folder), console)
-    except (ShoplensError, OSError) as error:
+    except (ShoplensError, OSError, KeyError) as error:
         console.print(f"could not run: {error}", markup=False)
         return EXIT_COULD_NOT_RUN
     if arguments.plot:
@@ -100,6 +102,11 @@ def run(arguments: argparse.Namespace, data_dir: Path, console: Console) -> Repo
     sides = _sides(config, wanted, refused)
     measured = _take_turns(sides, photos, arguments.rounds, console)
     _summarise(report, measured, _work(config, photos), _peak_gflops(arguments.threads))
+    if arguments.luma or arguments.radios:
+        luma = read_luma(arguments.luma) if arguments.luma else None
+        radios = read_radios(arguments.radios) if arguments.radios else None
+        with console.status("searching …"):
+            report.rows += recall_rows({side.name: side.embedder for side in sides}, luma, radios)
     return report
 
 
@@ -310,6 +317,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos, with all below it")
     parser.add_argument("--weights", type=Path, required=True, help="the detector's weights, yolo26n.pt")
     parser.add_argument("--data-dir", type=Path, help="keeps what was compiled, for other runs")
+    parser.add_argument("--luma", type=Path, help="folder of the luma catalogue, to compare recall on")
+    parser.add_argument("--radios", type=Path, help="folder of radio photos, to compare recall on")
     parser.add_argument("--threads", type=int, default=cores(), help="threads of each side (default: %(default)s)")
     parser.add_argument("--measured", type=int, default=48, help="photos of each turn (default: %(default)s)")
     parser.add_argument(

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from scripts.backend_recall import embedded
 from scripts.measuring import EXIT_COULD_NOT_RUN, Report
-from scripts.training_augment import plain
-from scripts.training_photos import Names, Photos, read_luma, read_radios
+from scripts.training_photos import Names, read_luma, read_radios
 from scripts.training_protocol import Floats
 from serve_app.embedder import ResNetEmbedder
 from serve_app.evaluation.resampling import differences, intervals
 
-BATCH = 16
 DRAWS = 5
 """Pairs of views that each product is asked with."""
 Way = Callable[[Floats, Floats], Floats]
@@ -58,7 +57,7 @@ def main() -> int:
     report = Report("bench_together", {"seed": arguments.seed, "draws": DRAWS})
     embedder = ResNetEmbedder()
     draw = np.random.default_rng(arguments.seed)
-    of_luma, of_radios = _embeddings(embedder, luma.photos), _embeddings(embedder, radios.photos)
+    of_luma, of_radios = embedded(embedder, luma.photos), embedded(embedder, radios.photos)
     views = _by_product(luma.photos.products, luma.queries)
     pairs = [pair for own in views.values() if len(own) > 1 for pair in _pairs(own, draw)]
     report.rows += _compared("luma", luma.photos.products, of_luma, pairs, luma.gallery)
@@ -109,11 +108,6 @@ def _by_product(products: Names, places: np.ndarray[Any, Any]) -> dict[str, list
     for place in places.tolist():
         found[str(products[place])].append(place)
     return found
-
-
-def _embeddings(embedder: ResNetEmbedder, photos: Photos) -> Floats:
-    batches = [photos.files[first : first + BATCH] for first in range(0, len(photos), BATCH)]
-    return np.concatenate([embedder.embed(np.stack([plain(path) for path in batch])) for batch in batches])
 
 
 def _arguments() -> argparse.Namespace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -26,6 +27,8 @@ OPSET = 18
 INPUT, OUTPUT = "pixels", "rows"
 ROWS = 300
 """Of the detector's head; a graph asks for as many wherever it is run, so boards have to have as many cells."""
+EXACT = ("/backbone/conv1/", "/backbone/stages.0/stages.0.0/")
+"""What the embedder's statistics of colour and texture hang on. In 8 bits, of the ten nearest .92 were the same."""
 LEAST_SIDE_PX = 288
 """Long side from which the narrowest board has ROWS cells: 288 × 64 px, 36 · 8 + 18 · 4 + 9 · 2."""
 
@@ -45,11 +48,11 @@ def make(
     need_means(backend, precision)
     work = folder / "onnx"
     work.mkdir()
-    network, example, free = _graph(config, stage)
+    graph = _graph(config, stage)
     made = work / "float.onnx"
-    _export(network, example, free, made)
+    _export(graph, made)
     if precision == "int8":
-        made = _quantised(made, calibration, work)
+        made = _quantised(made, graph.exact, calibration, work)
     if backend == "openvino":
         _to_openvino(made, folder / MODEL[backend])
     else:
@@ -57,11 +60,23 @@ def make(
     for path in work.iterdir():
         path.unlink()
     work.rmdir()
-    return cast(tuple[str, ...], getattr(network, "labels", ()))
+    return cast(tuple[str, ...], getattr(graph.network, "labels", ()))
 
 
-def _graph(config: Config, stage: Stage) -> tuple[nn.Module, Pixels, dict[int, str]]:
-    """Return a network, an example of what it takes, and which of its dimensions are free."""
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """Hold a network, an example of what it takes, and which of its dimensions are free.
+
+    `exact` begins the names of layers that int8 leaves in floating point.
+    """
+
+    network: nn.Module
+    example: Pixels
+    free: dict[int, str]
+    exact: tuple[str, ...]
+
+
+def _graph(config: Config, stage: Stage) -> _Graph:
     if stage == "embedder":
         from serve_app.backbone import FeatureNetwork
 
@@ -69,27 +84,30 @@ def _graph(config: Config, stage: Stage) -> tuple[nn.Module, Pixels, dict[int, s
         files = embedder_files(head_of(config))
         if files.architecture == ONNX:
             raise BadConfig("the embedder's network is an ONNX file, which ONNX Runtime runs as it is")
-        return FeatureNetwork(files), crops, {0: "crops"}
+        return _Graph(FeatureNetwork(files), crops, {0: "crops"}, EXACT)
     from serve_app.yolo import YoloGraph
 
     side_px = config.detector.side_px
     if side_px < LEAST_SIDE_PX:
         raise BadConfig(f"detector.side_px is {side_px}; other backends than torch take {LEAST_SIDE_PX} or more")
     boards = np.zeros((2, side_px, 2 * STRIDE_PX, 3), np.uint8)
-    return YoloGraph(config.detector_weights, detector_sha256(config)), boards, {0: "boards", 1: "height", 2: "width"}
+    yolo = YoloGraph(config.detector_weights, detector_sha256(config))
+    # With a head of 8 bits no box is found.
+    head = f"/network/model.{len(yolo.network.model) - 1}/"
+    return _Graph(yolo, boards, {0: "boards", 1: "height", 2: "width"}, (head,))
 
 
-def _export(network: nn.Module, example: Pixels, free: dict[int, str], path: Path) -> None:
+def _export(graph: _Graph, path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         # Of Python numbers that become constants of the graph (those are meant), and of the exporter's age.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            network.eval(),
-            (torch.from_numpy(example),),
+            graph.network.eval(),
+            (torch.from_numpy(graph.example),),
             str(path),
             input_names=[INPUT],
             output_names=[OUTPUT],
-            dynamic_axes={INPUT: free, OUTPUT: {0: free[0]}},
+            dynamic_axes={INPUT: graph.free, OUTPUT: {0: graph.free[0]}},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -100,8 +118,12 @@ def _to_openvino(made: Path, path: Path) -> None:
     openvino.save_model(openvino.Core().read_model(made), path, compress_to_fp16=False)
 
 
-def _quantised(made: Path, calibration: Iterable[Pixels], work: Path) -> Path:
-    """Return the network with 8-bit weights and activations, whose ranges are those of the calibration's pixels."""
+def _quantised(made: Path, exact: tuple[str, ...], calibration: Iterable[Pixels], work: Path) -> Path:
+    """Return the network with 8-bit convolutions, but for the exact ones; ranges are those of the calibration's pixels.
+
+    What lies between convolutions stays in floating point: in 8 bits it gains no time and costs neighbours.
+    """
+    import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -120,7 +142,8 @@ def _quantised(made: Path, calibration: Iterable[Pixels], work: Path) -> Path:
         quantised,
         Reader(),
         quant_format=quantization.QuantFormat.QDQ,
-        op_types_to_quantize=["Conv", "Add", "MaxPool", "Concat"],
+        op_types_to_quantize=["Conv"],
+        nodes_to_exclude=[node.name for node in onnx.load(prepared).graph.node if node.name.startswith(exact)],
         per_channel=True,
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,

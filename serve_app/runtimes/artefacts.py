@@ -28,7 +28,7 @@ from serve_app.images import PREPROCESSING_VERSION
 from serve_app.runtimes.cpu import cpu_features
 from serve_app.weights.chosen import detector_sha256, model_of
 
-GRAPH_VERSION: Final = 1
+GRAPH_VERSION: Final = 2
 """Changes when this release would make another graph of the same weights."""
 COMPILED = Path("weights/compiled")
 """Where the data directory holds them."""
