@@ -24,6 +24,8 @@ from serve_app.errors import ShoplensError
 
 LOOKS_A_SECOND = 100
 WARM_UP = 16
+UNHURRIED = {"SHOPLENS_LIMITS__DEADLINE_S": "60", "SHOPLENS_INGRESS__LATENCY_GOAL_S": "60"}
+"""No search is to be refused, or to end at its deadline, because it is watched."""
 ROUND = 16
 """Searches that are sent before it is seen whether the recording has ended."""
 
@@ -50,7 +52,7 @@ async def record(arguments: argparse.Namespace, recorder: str) -> int:
     Raises ShoplensError, CantFetch, HTTPError, SubprocessError and TimeoutError.
     """
     photos = [path.read_bytes() for path in prepare(arguments.data_dir)]
-    with serving(arguments.data_dir, {}) as (service, url):
+    with serving(arguments.data_dir, UNHURRIED) as (service, url):
         await over_http(url, photos, WARM_UP, arguments.in_flight)
         recording = await asyncio.create_subprocess_exec(
             recorder, "record", "--subprocesses", "--pid", str(service.pid), "--duration", str(arguments.seconds),
