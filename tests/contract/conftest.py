@@ -11,7 +11,6 @@ from serve_app.milvus.local import LocalMilvus
 from tests.contract.engines import CONFIG, SHARDED, Engine, Index
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # For some time after a query node was killed the coordinator loads new collections to it, and fails.
     items.sort(key=lambda item: "test_failover" in item.nodeid)
